@@ -1,0 +1,47 @@
+# `make` alone prints what there is.
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint check schemas accept sandbox build clean
+
+help: ## print the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (make PYTHON=python3.12 …)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/installed ## make the virtual environment and install everything into it
+
+demo: setup ## the main job: plan and apply specs/prod.yaml on the embedded sandbox, then find a drift made by hand
+	@$(BIN)/python tests/demo.py
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest -n auto
+
+lint: setup ## formatting, ruff and mypy strict
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint ## lint and test, with branch coverage
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term-missing:skip-covered
+
+schemas: setup ## write schemas/ anew from the kinds and the catalogue
+	$(BIN)/reconcile schema > schemas/spec.schema.json
+
+accept: setup ## take what the case folders give now as right; then read the diff
+	RECONCILE_ACCEPT=1 $(BIN)/python -m pytest -q tests/test_cases.py
+
+sandbox: setup ## serve the sandbox with the subaccounts of specs/prod.yaml on port 8080
+	$(BIN)/reconcile sandbox start specs/prod.yaml
+
+build: setup ## build the wheel and the source distribution
+	$(BIN)/python -m build --outdir dist .
+
+clean: ## remove what was built
+	rm -rf $(VENV) dist .demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

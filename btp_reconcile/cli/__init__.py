@@ -1,0 +1,271 @@
+"""Arguments, streams, exit codes. Thin: everything else is in `pipeline.py`, and is imported only when used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from btp_reconcile import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+EXIT_CODES = """\b
+Exit codes, the first that applies:
+  64  wrong usage
+   3  the spec or its inputs are wrong
+   4  refused: unsafe, in conflict, or no longer what was approved
+   1  the platform failed
+   6  waits for a person
+   5  pending, run again
+   2  changes or drift (plan --detailed-exitcode, drift)
+   0  done, or in sync
+"""
+
+Command = click.Command
+
+
+def _specs(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.argument("specs", nargs=-1, metavar="[SPEC]...")(command)
+
+
+def _rehearse(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--sandbox", is_flag=True, help="Rehearse against the embedded sandbox; nothing leaves loopback."
+        ),
+        click.option("--state", metavar="FILE", help="Where the sandbox keeps its world."),
+        click.option(
+            "--allow-host",
+            multiple=True,
+            metavar="HOST",
+            help="Also send credentials to this host (*.suffix works).",
+        ),
+        click.option(
+            "--parallel",
+            type=click.IntRange(1, 32),
+            default=8,
+            show_default=True,
+            help="Requests at once, per host and user.",
+        ),
+        click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--target",
+            multiple=True,
+            metavar="ADDRESS",
+            help="Only this, what stands in it, and what it needs.",
+        ),
+        click.option(
+            "--prune", is_flag=True, help="Delete what carries our mark and no spec names any more."
+        ),
+        click.option("--allow", multiple=True, metavar="ADDRESS", help="Answer an objection by its name."),
+        click.option(
+            "--reapply",
+            multiple=True,
+            metavar="ADDRESS",
+            help="Send again although nothing is seen to differ.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _format(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--format", "format_", type=click.Choice(formats), default=formats[0], show_default=True
+    )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.version_option(__version__, prog_name="reconcile", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Declare SAP BTP API access in Git: entitlements, API instances and service keys.
+
+    Without SPEC the folder specs/ is taken.
+    """
+
+
+@cli.command()
+@_specs
+@_format("text", "json")
+def validate(**options: Any) -> int:
+    """Check everything that can be known offline."""
+    from btp_reconcile.cli import work
+
+    return work.validate(**options)
+
+
+@cli.command()
+@_specs
+@_selection
+@_rehearse
+@_format("text", "json")
+@click.option("--out", metavar="FILE", help="Also write the plan to a file that `apply FILE` keeps to.")
+@click.option(
+    "--detailed-exitcode", is_flag=True, help="End with 2 if there are changes, 5 or 6 if something waits."
+)
+def plan(**options: Any) -> int:
+    """Show what would be done, and why. Reads only."""
+    from btp_reconcile.cli import work
+
+    return work.plan(**options)
+
+
+@cli.command()
+@_specs
+@_selection
+@_rehearse
+@_format("text", "json")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--timeout",
+    default="30m",
+    show_default=True,
+    metavar="DURATION",
+    help="What is not finished by then is pending.",
+)
+def apply(**options: Any) -> int:
+    """Plan, ask, and do it. Given a plan file: do exactly that, or refuse."""
+    from btp_reconcile.cli import work
+
+    return work.apply(**options)
+
+
+@cli.command()
+@_specs
+@click.option(
+    "--target", multiple=True, metavar="ADDRESS", help="Only this, what stands in it, and what it needs."
+)
+@_rehearse
+@_format("text", "json")
+def drift(**options: Any) -> int:
+    """Compare the platform with the specs. Reads only; ends with 2 if they differ."""
+    from btp_reconcile.cli import work
+
+    return work.drift(**options)
+
+
+@cli.command()
+@_specs
+@_format("text", "json")
+@click.option(
+    "--detailed-exitcode", is_flag=True, help="For a plan file: end as `plan --detailed-exitcode` did."
+)
+def show(**options: Any) -> int:
+    """Print specs with everything merged in, or a saved plan."""
+    from btp_reconcile.cli import work
+
+    return work.show(**options)
+
+
+@cli.command()
+@click.argument("file", default="specs/first.yaml")
+def init(**options: Any) -> int:
+    """Write a first spec, commented, that validates."""
+    from btp_reconcile.cli import about
+
+    return about.init(**options)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@_format("text", "json")
+def kinds(**options: Any) -> int:
+    """List the kinds of resources, or show examples of one."""
+    from btp_reconcile.cli import about
+
+    return about.kinds(**options)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@_format("text", "json")
+def catalogue(**options: Any) -> int:
+    """List the APIs that are known by name, or show one."""
+    from btp_reconcile.cli import about
+
+    return about.catalogue(**options)
+
+
+@cli.command()
+def schema() -> int:
+    """Print the JSON Schema of a spec, for editors."""
+    from btp_reconcile.cli import about
+
+    return about.schema()
+
+
+@cli.group()
+def sandbox() -> None:
+    """A small SAP BTP on this machine, for people and other clients."""
+
+
+@sandbox.command()
+@_specs
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one."
+)
+@click.option("--tls", is_flag=True, help="Serve https with a certificate of its own.")
+@click.option("--state", metavar="FILE", help="Where the sandbox keeps its world.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Where its ids come from, in a new world."
+)
+def start(**options: Any) -> int:
+    """Serve it on 127.0.0.1, with the subaccounts that SPEC names."""
+    from btp_reconcile.cli import emulator
+
+    return emulator.start(**options)
+
+
+@sandbox.command()
+@click.option("--state", metavar="FILE", help="Where the sandbox keeps its world.")
+def reset(**options: Any) -> int:
+    """Forget everything in it."""
+    from btp_reconcile.cli import emulator
+
+    return emulator.reset(**options)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, and exit with a code of the table. No traceback ever reaches a user."""
+    code = 0
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads our output has had enough. What was to be done is done; the code stays what it is.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and say how it ends."""
+    try:
+        code = cli.main(
+            args=None if arguments is None else list(arguments), prog_name="reconcile", standalone_mode=False
+        )
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as ended:
+        return 64 if ended.exit_code == 2 else ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 64
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; what had been started goes on at the platform, run again to finish it", err=True)
+        return 5
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the one place where everything else ends, in words
+        from btp_reconcile.cli import talk
+
+        return talk.ended(error)

@@ -1,0 +1,150 @@
+"""kinds, catalogue, schema, init: what can be written, and where to start."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from btp_reconcile import pipeline
+from btp_reconcile.cli import talk
+from btp_reconcile.core import report
+from btp_reconcile.core.errors import UsageError
+from btp_reconcile.kinds import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from btp_reconcile.core.catalogue import Api
+
+FIRST = """\
+# yaml-language-server: $schema=https://raw.githubusercontent.com/btp-reconcile/btp-reconcile/main/schemas/spec.schema.json
+#
+# A first spec. `reconcile validate {file}` checks it, `reconcile plan {file} --sandbox` rehearses it without any
+# account, `reconcile plan {file}` asks your subaccounts, `reconcile apply {file}` makes it so.
+version: 1
+owner: my-team                       # who answers for what this spec makes; stamped on all of it
+
+access:                              # where credentials come from, never the credentials themselves
+  central: {{service_key: "${{env:BTP_CIS_CENTRAL_KEY}}"}}     # key of a cis/central instance: entitlements
+  cloud_foundry: {{username: "${{env:CF_USER}}", password: "${{env:CF_PASSWORD}}"}}
+
+defaults: {{runtime: cloudfoundry}}
+
+subaccounts:
+  prod:
+    id: 00000000-0000-4000-8000-000000000000          # the cockpit shows it as the subaccount's ID
+    region: eu10
+    cloud_foundry: {{org: my-org, space: my-space}}
+    instances:
+      apim:
+        api: api-management                           # `reconcile catalogue` lists the names
+        parameters: {{role: APIPortal.Administrator}}   # exactly the role that is needed, and no other
+        keys:
+          transport: {{}}
+"""
+
+
+def init(file: str) -> int:
+    """A first spec that validates. Never overwrites."""
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(FIRST.format(file=file))
+    except FileExistsError:
+        raise UsageError(f"{file} exists already; name another file: reconcile init FILE") from None
+    talk.lines([("green", f"{file}: written"), ("", f"next: reconcile plan {file} --sandbox")])
+    return report.DONE
+
+
+def kinds(name: str | None, format_: str) -> int:
+    """What can be declared."""
+    if name is None:
+        if format_ == "json":
+            talk.data([{"kind": kind.name, "title": kind.title} for kind in KINDS])
+        else:
+            talk.lines(("", f"{kind.name:<13}{kind.title}") for kind in KINDS)
+        return report.DONE
+    known = {kind.name: kind for kind in KINDS}
+    if name not in known:
+        raise UsageError(f"there is no kind {name!r}{_nearest(name, known)}")
+    if format_ == "json":
+        talk.data({"kind": name, "title": known[name].title, "schema": dict(known[name].schema)})
+    else:
+        talk.lines(_examples(known[name].title, known[name].examples))
+    return report.DONE
+
+
+def _examples(title: str, examples: Iterable[str]) -> Iterable[tuple[str, str]]:
+    yield "bold", title
+    for number, example in enumerate(examples, start=1):
+        yield "", ""
+        yield "dim", f"# example {number}, an edit of the one before" if number > 1 else "# example 1"
+        yield "", example.rstrip()
+
+
+def catalogue(name: str | None, format_: str) -> int:
+    """Which APIs are known by name, and what of them."""
+    known = pipeline.shipped_catalogue()
+    if name is None:
+        if format_ == "json":
+            talk.data([{"api": api.api, "service": api.service, "plan": api.plan} for api in known.apis])
+        else:
+            talk.lines(("", f"{api.api:<34}{api.service} / {api.plan}") for api in known.apis)
+        return report.DONE
+    api = known.named(name)
+    if api is None:
+        raise UsageError(f"the catalogue has no {name!r}{_nearest(name, known.by_name)}")
+    if format_ == "json":
+        talk.data(
+            {
+                "api": api.api,
+                "title": api.title,
+                "service": api.service,
+                "plan": api.plan,
+                "protect": api.protect,
+                "parameters": dict(api.parameters),
+                "replace_on": list(api.replace_on),
+                "regions": list(api.regions),
+                "consumers": list(api.consumers),
+                "notes": list(api.notes),
+            }
+        )
+    else:
+        talk.lines(_about(api))
+    return report.DONE
+
+
+def _about(api: Api) -> Iterable[tuple[str, str]]:
+    yield "bold", f"{api.api}: {api.title}"
+    yield "", f"  service     {api.service}"
+    yield "", f"  plan        {api.plan}"
+    yield "", f"  protected   {'yes, unless the spec says protect: false' if api.protect else 'no'}"
+    properties: dict[str, Any] = dict(api.parameters.get("properties", {}))
+    for parameter, said in properties.items():
+        values = ", ".join(str(one) for one in said.get("enum", ()))
+        yield "", f"  parameter   {parameter}" + (f": {values}" if values else "")
+    if api.replace_on:
+        yield "", f"  a new one   when {', '.join(api.replace_on)} changes"
+    for title, texts in (("used by", api.consumers), ("known error", _errors(api)), ("note", api.notes)):
+        for text in texts:
+            yield "", f"  {title:<11} {text}"
+    if api.help:
+        yield "dim", f"  help page   {api.help}"
+
+
+def _errors(api: Api) -> tuple[str, ...]:
+    return tuple(f"{one.match!r}: {one.meaning}" for one in api.errors)
+
+
+def schema() -> int:
+    """The JSON Schema of a spec."""
+    talk.lines([("", pipeline.schema_text().rstrip())])
+    return report.DONE
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"

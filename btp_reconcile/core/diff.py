@@ -1,0 +1,756 @@
+"""Wanted + facts → changes: one per address, each with its reason. No clock, no network: time is in the policy.
+
+Here stands the life that instances and keys have in common: they carry our mark, they come in generations, they
+can be adopted, they can be half-made. What is particular to a kind (its fields) is asked of the kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from btp_reconcile.core import fingerprint
+from btp_reconcile.core.model import (
+    Action,
+    Address,
+    Adoption,
+    Change,
+    Fact,
+    Facts,
+    FieldChange,
+    Phase,
+    Problem,
+    Resource,
+    Secret,
+    Seen,
+    Wanted,
+)
+
+if TYPE_CHECKING:
+    from btp_reconcile.core.catalogue import Catalogue
+    from btp_reconcile.core.kind import Kind
+
+RUNTIME_SERVICE = {"cloudfoundry": "cloud_foundry", "other": "service_manager"}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the command line adds to spec and facts. `now` is epoch seconds."""
+
+    now: float
+    prune: bool = False
+    targets: tuple[Address, ...] = ()
+    allow: frozenset[str] = frozenset()
+    """Addresses and objections that were answered by name."""
+    reapply: frozenset[Address] = frozenset()
+
+
+@dataclass
+class View:
+    """All that is known while comparing, indexed. Grows only in `changes` and `objections`, in order."""
+
+    wanted: Wanted
+    facts: Facts
+    catalogue: Catalogue
+    policy: Policy
+    changes: dict[Address, Change] = field(default_factory=dict)
+    objections: list[Problem] = field(default_factory=list)
+    disputed: set[Address] = field(default_factory=set)
+    """Addresses with a conflict: nothing can be said about what stands in them."""
+    claimed: set[tuple[str, str, str]] = field(default_factory=set)
+    """(kind, runtime, id) of every fact that a wanted thing stands for."""
+
+    @cached_property
+    def marked(self) -> dict[tuple[str, str, str, str], list[Fact]]:
+        """(kind, subaccount, owner, logical name) → facts."""
+        found: dict[tuple[str, str, str, str], list[Fact]] = defaultdict(list)
+        for fact in self.facts.all:
+            if fact.mark:
+                found[fact.kind, fact.subaccount, fact.mark.owner, fact.mark.name].append(fact)
+        return found
+
+    @cached_property
+    def named(self) -> dict[tuple[str, str, str, str | None, str], Fact]:
+        """(kind, subaccount, runtime, parent id, physical name) → fact."""
+        return {(one.kind, one.subaccount, one.runtime, one.parent, one.name): one for one in self.facts.all}
+
+    @cached_property
+    def _all_named(self) -> dict[tuple[str, str, str], list[Fact]]:
+        found: dict[tuple[str, str, str], list[Fact]] = defaultdict(list)
+        for fact in self.facts.all:
+            found[fact.kind, fact.subaccount, fact.name].append(fact)
+        return found
+
+    def named_all(self, kind: str, subaccount: str, name: str) -> list[Fact]:
+        """Everything of that kind and name, wherever in the subaccount it stands."""
+        return self._all_named.get((kind, subaccount, name), [])
+
+    @cached_property
+    def by_id(self) -> dict[tuple[str, str, str], Fact]:
+        return {(one.kind, one.subaccount, one.id): one for one in self.facts.all}
+
+    @cached_property
+    def inside(self) -> dict[tuple[str, str, str | None], list[Fact]]:
+        """(kind, subaccount, parent id) → facts that stand in it."""
+        found: dict[tuple[str, str, str | None], list[Fact]] = defaultdict(list)
+        for fact in self.facts.all:
+            found[fact.kind, fact.subaccount, fact.parent].append(fact)
+        return found
+
+    @cached_property
+    def resources(self) -> dict[Address, Resource]:
+        return {one.address: one for one in self.wanted.resources}
+
+    @cached_property
+    def _plans(self) -> dict[tuple[str, str, str, str, str], list[Fact]]:
+        found: dict[tuple[str, str, str, str, str], list[Fact]] = defaultdict(list)
+        for fact in self.facts.of("plan"):
+            found[
+                fact.subaccount, fact.runtime, fact.parent or "", fact.attributes["service"], fact.name
+            ].append(fact)
+        return found
+
+    def space(self, subaccount: str, name: str | None) -> Fact | None:
+        return self.named.get(("space", subaccount, "cloudfoundry", None, name or ""))
+
+    def plans(self, subaccount: str, runtime: str, service: str, plan: str) -> list[Fact]:
+        """The plan as the marketplace shows it: none while it is not visible, several when ambiguous."""
+        return self._plans.get((subaccount, runtime, "", service, plan), [])
+
+    def fingerprint_key(self, subaccount: str) -> Secret | None:
+        key = self.wanted.access.get(subaccount, {}).get("fingerprint_key")
+        return key if isinstance(key, Secret) else None
+
+    def unseen(self, subaccount: str, service: str) -> Problem | None:
+        return self.facts.unseen.get((subaccount, service))
+
+    def object(
+        self, code: str, message: str, resource: Resource | None, hint: str, address: Address | None = None
+    ) -> None:
+        """Something stands against applying."""
+        self.objections.append(
+            Problem(
+                code,
+                message,
+                resource.source if resource else None,
+                resource.address if resource else address,
+                hint,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What comparing found, before it is put in order."""
+
+    changes: tuple[Change, ...]
+    objections: tuple[Problem, ...]
+    unmanaged: tuple[Fact, ...]
+    view: View
+
+
+def compare(
+    wanted: Wanted, facts: Facts, kinds: Sequence[Kind], catalogue: Catalogue, policy: Policy
+) -> Differences:
+    """Everything that differs, in dependency order."""
+    view = View(wanted, facts, catalogue, policy)
+    compares = {kind.name: kind.compare for kind in kinds}
+    for resource in wanted.resources:
+        change = compares[resource.address.kind](resource, view)
+        if change is not None:
+            view.changes[resource.address] = change
+    leftover = _unmanaged(view)
+    for change in _prune(leftover, view):
+        view.changes.setdefault(change.address, change)
+    changes = _targeted(tuple(view.changes.values()), view)
+    for kind in kinds:
+        view.objections.extend(kind.check([one for one in changes if one.address.kind == kind.name], view))
+    kept = {change.address for change in changes}
+    objections = tuple(one for one in view.objections if _concerns(one, kept, view))
+    pruned = {fact.id for change in changes for fact in change.retired}
+    return Differences(changes, objections, tuple(one for one in leftover if one.id not in pruned), view)
+
+
+def _concerns(problem: Problem, kept: set[Address], view: View) -> bool:
+    if not view.policy.targets or problem.address is None or problem.address in kept:
+        return True
+    return any(problem.address.within(target) for target in view.policy.targets)
+
+
+def _targeted(changes: tuple[Change, ...], view: View) -> tuple[Change, ...]:
+    """With `--target`: what was named, what stands in it, and what these need."""
+    if not view.policy.targets:
+        return changes
+    wanted = {
+        change.address for change in changes if any(change.address.within(t) for t in view.policy.targets)
+    }
+    while True:
+        more = {
+            needed
+            for address in wanted
+            if (resource := view.resources.get(address))
+            for needed in resource.requires
+        } - wanted
+        if not more:
+            return tuple(change for change in changes if change.address in wanted)
+        wanted |= more
+
+
+# --- the common life of marked things -------------------------------------------------------------------
+
+Fields = Callable[[Resource, Fact, View], tuple[FieldChange, ...]]
+
+
+@dataclass(frozen=True)
+class Life:
+    """What a kind adds to the common life."""
+
+    noun: str
+    fields: Fields
+    anew: Action
+    """What a forced new generation is called: replace (instance) or rotate (key)."""
+    retire_by_itself: bool
+    """May a superseded generation of ours go without being allowed by name?"""
+
+
+def live(resource: Resource, view: View, life: Life, place: Place) -> Change | None:
+    """The change of one marked thing, from what is there."""
+    generations = _generations(resource, view, place)
+    if not generations and resource.owner_was:
+        generations = _generations(resource, view, place, resource.owner_was)
+    for fact in generations:
+        view.claimed.add((fact.kind, fact.runtime, fact.id))
+    if resource.absent:
+        return _absent(resource, view, generations, place)
+    if not generations:
+        return _without_mark(resource, view, life, place)
+    newest = generations[-1]
+    if resource.observe_only:
+        return _observed(resource, newest, life, view)
+    if newest.phase is Phase.PENDING:
+        return _awaited(resource, newest)
+    if newest.phase is Phase.BROKEN:
+        return _broken(resource, newest, generations, view, life, place)
+    return _ready(resource, newest, generations, view, life, place)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the next generation goes, and where earlier ones may stand."""
+
+    runtime: str
+    parent: str | None
+    parents: tuple[str | None, ...] | None = None
+    """Ids of things in which generations count (a key: its instance's generations). None: anywhere."""
+    moved: bool = False
+    """The newest parent is not the one the newest generation stands in (a key whose instance is replaced)."""
+    known: bool = True
+    """False while the parent does not exist yet."""
+
+
+def _generations(resource: Resource, view: View, place: Place, owner: str | None = None) -> list[Fact]:
+    mark = resource.mark
+    found = [
+        fact
+        for fact in view.marked.get(
+            (resource.address.kind, resource.address.subaccount, owner or mark.owner, mark.name), ()
+        )
+        if fact.mark
+        and fact.mark.spec == mark.spec
+        and (place.parents is None or fact.parent in place.parents)
+    ]
+    return sorted(
+        found, key=lambda fact: (fact.mark.generation if fact.mark else 0, fact.created_at, fact.id)
+    )
+
+
+def next_generation(resource: Resource, view: View, generations: Sequence[Fact], place: Place) -> int:
+    """The highest number seen, failed and foreign ones included, plus 1."""
+    highest = max((fact.mark.generation for fact in generations if fact.mark), default=0)
+    pattern = re.compile(re.escape(resource.name) + r"-([0-9]{1,6})")
+    for parent in place.parents or (place.parent,):
+        for fact in view.inside.get((resource.address.kind, resource.address.subaccount, parent), ()):
+            if fact.runtime == place.runtime and (match := pattern.fullmatch(fact.name)):
+                highest = max(highest, int(match.group(1)))
+    return highest + 1
+
+
+def _absent(resource: Resource, view: View, generations: list[Fact], place: Place) -> Change | None:
+    if not generations:
+        stranger = _by_name(resource, view, place)
+        if stranger is None:
+            return None
+        if resource.adopt is None or stranger.foreign or (stranger.mark and not _ours(stranger, resource)):
+            view.object(
+                "conflict/not-ours-to-delete",
+                f"{_what(stranger)} exists, but {_whose(stranger)}",
+                resource,
+                "take it out of the spec, or say adopt: true beside ensure: absent if it may go",
+            )
+            return None
+        view.claimed.add((stranger.kind, stranger.runtime, stranger.id))
+        generations = [stranger]
+    if resource.protect:
+        view.object(
+            "safety/protected",
+            f"{resource.address} is protected and would be deleted",
+            resource,
+            "say protect: false in the spec if it may really go",
+        )
+    return Change(
+        resource.address,
+        Action.DELETE,
+        "ensure: absent",
+        wanted=resource,
+        found=generations[-1],
+        generation=generations[-1].mark.generation if generations[-1].mark else 1,
+        retired=tuple(generations),
+    )
+
+
+def _without_mark(resource: Resource, view: View, life: Life, place: Place) -> Change | None:
+    found = _candidate(resource, view, place)
+    if found is None:
+        return _missing(resource, view, life, place)
+    if found.foreign or (found.mark and not _ours(found, resource)):
+        if resource.observe_only:
+            return _observed(resource, found, life, view)
+        view.disputed.add(resource.address)
+        view.object(
+            "conflict/foreign",
+            f"{_what(found)} exists, but {_whose(found)}",
+            resource,
+            "choose another name: for yours, or take it out of the other's hands first; "
+            "manage: observe only watches it",
+        )
+        return None
+    view.claimed.add((found.kind, found.runtime, found.id))
+    if resource.observe_only:
+        return _observed(resource, found, life, view)
+    if resource.adopt is None:
+        _dispute(resource, view, found, life, place)
+        return None
+    return _adopted(resource, found, view, life)
+
+
+def _candidate(resource: Resource, view: View, place: Place) -> Fact | None:
+    if resource.adopt and resource.adopt.id:
+        return view.by_id.get((resource.address.kind, resource.address.subaccount, resource.adopt.id))
+    return _by_name(resource, view, place)
+
+
+def _by_name(resource: Resource, view: View, place: Place) -> Fact | None:
+    name = (resource.adopt.name if resource.adopt else None) or resource.name
+    return view.named.get(
+        (resource.address.kind, resource.address.subaccount, place.runtime, place.parent, name)
+    )
+
+
+def _missing(resource: Resource, view: View, life: Life, place: Place) -> Change | None:
+    if resource.adopt and (resource.adopt.id or resource.adopt.name):
+        view.disputed.add(resource.address)
+        wanted = resource.adopt.id or resource.adopt.name
+        view.object(
+            "conflict/nothing-to-adopt",
+            f"{resource.address} is to adopt {wanted!r}, but there is no such {life.noun}",
+            resource,
+            _candidates(resource, view, place) or "take adopt out of the spec to have it created",
+        )
+        return None
+    if resource.observe_only:
+        missing = FieldChange("exists", before=False, after=True)
+        return Change(resource.address, Action.KEEP, "is missing; observed only", (missing,), resource)
+    return Change(resource.address, Action.CREATE, "not there yet", wanted=resource)
+
+
+def _dispute(resource: Resource, view: View, found: Fact, life: Life, place: Place) -> None:
+    view.disputed.add(resource.address)
+    others = _candidates(resource, view, place)
+    view.object(
+        "conflict/exists",
+        f"{_what(found)} exists already, and {_whose(found)}",
+        resource,
+        "say adopt: true to take it over, manage: observe to watch it only, or give this "
+        f"{life.noun} another name:" + (f"; {others}" if others else ""),
+    )
+
+
+def _candidates(resource: Resource, view: View, place: Place) -> str:
+    """What else of that plan is there and nobody's."""
+    inside = view.inside.get((resource.address.kind, resource.address.subaccount, place.parent), ())
+    free = sorted(
+        fact.name
+        for fact in inside
+        if fact.runtime == place.runtime
+        and not fact.mark
+        and not fact.foreign
+        and fact.attributes.get("service", "") == resource.spec.get("service", "")
+        and fact.attributes.get("plan", resource.spec["plan"]) == resource.spec["plan"]
+    )
+    return f"of this plan there is: {', '.join(free)}" if free else ""
+
+
+def _adopted(resource: Resource, found: Fact, view: View, life: Life) -> Change | None:
+    fields = _without_ignored(life.fields(resource, found, view), resource)
+    wrong = [one for one in fields if one.changes and one.forces_replace and one.seen is Seen.OBSERVED]
+    if wrong:
+        view.disputed.add(resource.address)
+        said = ", ".join(f"{one.path} is {one.before}, the spec says {one.after}" for one in wrong)
+        view.object(
+            "conflict/adopt-differs",
+            f"{_what(found)} cannot be adopted as {resource.address}: {said}",
+            resource,
+            "correct the spec, or adopt another one",
+        )
+        return None
+    if found.phase is not Phase.READY:
+        if found.phase is Phase.PENDING:
+            return _awaited(resource, found)
+        _unfit(resource, found, view)
+        return None
+    return Change(
+        resource.address,
+        Action.ADOPT,
+        f"takes over {life.noun} {found.name}, which carries no mark",
+        fields,
+        resource,
+        found,
+        send=_sent(fields, resource),
+    )
+
+
+def _unfit(resource: Resource, found: Fact, view: View) -> None:
+    view.disputed.add(resource.address)
+    view.object(
+        "conflict/adopt-broken",
+        f"{_what(found)} cannot be adopted: {found.detail or 'its last operation failed'}",
+        resource,
+        "delete it, and take adopt out of the spec to have it created",
+    )
+
+
+def _observed(resource: Resource, found: Fact, life: Life, view: View) -> Change:
+    view.claimed.add((found.kind, found.runtime, found.id))
+    fields = _without_ignored(life.fields(resource, found, view), resource)
+    differs = any(one.changes for one in fields)
+    reason = "differs; observed only" if differs else "observed only"
+    return Change(resource.address, Action.KEEP, reason, fields, resource, found, _generation(found))
+
+
+def _awaited(resource: Resource, found: Fact) -> Change:
+    doing = {"create": "being created", "update": "being changed", "delete": "being deleted"}
+    what = doing.get(found.operation.type if found.operation else "", "busy")
+    reason = f"{found.name} is {what}" + (f": {found.detail}" if found.detail else "")
+    return Change(
+        resource.address, Action.AWAIT, reason, wanted=resource, found=found, generation=_generation(found)
+    )
+
+
+def _broken(
+    resource: Resource, newest: Fact, generations: list[Fact], view: View, life: Life, place: Place
+) -> Change | None:
+    if newest.operation and newest.operation.type == "delete":
+        return _anew(resource, newest, generations, view, life, place, "its deletion failed half-way")
+    detail = newest.detail or "no reason given"
+    known = view.catalogue.known_error(resource.spec["service"], resource.spec["plan"], detail)
+    same = newest.fingerprint and not fingerprint.compare(
+        newest.fingerprint,
+        resource.spec.get("parameters", {}),
+        view.fingerprint_key(resource.address.subaccount),
+        {},
+    )
+    if known and known.final and same:
+        return Change(
+            resource.address,
+            Action.AWAIT,
+            f"its creation failed for good: {detail}",
+            wanted=resource,
+            found=newest,
+            generation=_generation(newest),
+            gate=f"{known.meaning}; {known.hint}",
+        )
+    if place.moved:
+        return _anew(resource, newest, generations, view, life, place, "its instance is replaced")
+    return Change(
+        resource.address,
+        Action.CREATE,
+        f"a creation failed ({detail}) and is made again",
+        wanted=resource,
+        found=newest,
+        generation=_generation(newest),
+    )
+
+
+def _ready(
+    resource: Resource, newest: Fact, generations: list[Fact], view: View, life: Life, place: Place
+) -> Change | None:
+    fields = _without_ignored(life.fields(resource, newest, view), resource)
+    if place.moved:
+        return _anew(
+            resource, newest, generations, view, life, place, "its instance gets a new generation", fields
+        )
+    changed = tuple(one for one in fields if one.changes)
+    forced = [one for one in changed if one.forces_replace]
+    if forced:
+        said = ", ".join(one.path for one in forced)
+        return _anew(
+            resource, newest, generations, view, life, place, f"{said} cannot be changed in place", fields
+        )
+    again = resource.address in view.policy.reapply
+    if again and life.anew is Action.ROTATE:
+        return _anew(resource, newest, generations, view, life, place, "asked for by --reapply", fields)
+    if newest.mark and newest.mark.owner != resource.mark.owner:
+        return Change(
+            resource.address,
+            Action.ADOPT,
+            f"re-marked from owner {newest.mark.owner}",
+            fields,
+            resource,
+            newest,
+            _generation(newest),
+            send=_sent(fields, resource),
+        )
+    if changed or again:
+        return Change(
+            resource.address,
+            Action.UPDATE,
+            "; ".join(dict.fromkeys(one.note for one in changed if one.note))
+            or ("asked for by --reapply" if again and not changed else _differ(changed)),
+            fields,
+            resource,
+            newest,
+            _generation(newest),
+            send=_sent(fields, resource, again=again),
+        )
+    return _retired(resource, newest, generations, view, life, fields)
+
+
+def _differ(changed: Sequence[FieldChange]) -> str:
+    names = [one.path for one in changed]
+    return f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}"
+
+
+def _sent(fields: Iterable[FieldChange], resource: Resource, *, again: bool = False) -> dict[str, object]:
+    """What an update sends: whole top-level fields; parameters always complete, as brokers want them."""
+    send: dict[str, object] = {}
+    for one in fields:
+        if one.changes:
+            top = one.path.partition(".")[0]
+            send[top] = resource.name if top == "name" else resource.spec[top]
+    if again:
+        send["parameters"] = resource.spec.get("parameters", {})
+    return send
+
+
+def _anew(
+    resource: Resource,
+    newest: Fact,
+    generations: list[Fact],
+    view: View,
+    life: Life,
+    place: Place,
+    reason: str,
+    fields: tuple[FieldChange, ...] = (),
+) -> Change:
+    """A new generation beside the old one; the old one goes when its time has come."""
+    if resource.protect:
+        view.object(
+            "safety/protected",
+            f"{resource.address} is protected and would be replaced: {reason}",
+            resource,
+            "say protect: false in the spec if a new one may be made and the old one given up",
+        )
+    now = life.retire_by_itself and resource.keep_old_for == 0
+    kept = "" if now else f"{newest.name} is kept {_for(resource.keep_old_for)} after that"
+    return Change(
+        resource.address,
+        life.anew,
+        reason,
+        fields,
+        resource,
+        newest,
+        next_generation(resource, view, generations, place),
+        retired=tuple(generations) if now else (),
+        notes=(kept,) if kept else (),
+    )
+
+
+def _retired(
+    resource: Resource,
+    newest: Fact,
+    generations: list[Fact],
+    view: View,
+    life: Life,
+    fields: tuple[FieldChange, ...],
+) -> Change:
+    old = tuple(generations[:-1])
+    keep = Change(
+        resource.address,
+        Action.KEEP,
+        "in sync",
+        fields,
+        resource,
+        newest,
+        _generation(newest),
+        notes=(newest.detail,) if newest.detail else (),
+    )
+    if not old:
+        return keep
+    names = ", ".join(sorted(fact.name for fact in old))
+    since = fingerprint.epoch(newest.created_at)
+    due = since is not None and since + resource.keep_old_for <= view.policy.now
+    if not due:
+        until = (since or view.policy.now) + resource.keep_old_for
+        return replace(keep, notes=(*keep.notes, f"superseded, kept until {_day(until)}: {names}"))
+    if not life.retire_by_itself and str(resource.address) not in view.policy.allow:
+        note = f"superseded: {names}; --allow {resource.address} deletes it"
+        return replace(keep, notes=(*keep.notes, note))
+    if resource.protect:
+        view.object(
+            "safety/protected",
+            f"{resource.address} is protected and an old generation ({names}) would be deleted",
+            resource,
+            "say protect: false in the spec if the old one may really go",
+        )
+    return replace(keep, action=Action.RETIRE, reason=f"superseded: {names}", retired=old)
+
+
+def _generation(fact: Fact) -> int:
+    return fact.mark.generation if fact.mark else 1
+
+
+def _ours(fact: Fact, resource: Resource) -> bool:
+    """Same owner (or the one this spec takes over from); an adoption may then change the spec's name."""
+    return fact.mark is not None and fact.mark.owner in {resource.mark.owner, resource.owner_was}
+
+
+def _what(fact: Fact) -> str:
+    where = "" if not fact.runtime else f" ({'Cloud Foundry' if fact.runtime == 'cloudfoundry' else 'Other'})"
+    return f"{fact.kind} {fact.name!r}{where}"
+
+
+def _whose(fact: Fact) -> str:
+    if fact.foreign:
+        return fact.foreign
+    if fact.mark:
+        return f"it belongs to owner {fact.mark.owner!r}, spec {fact.mark.spec!r}"
+    return "it does not carry our mark"
+
+
+def _without_ignored(fields: Iterable[FieldChange], resource: Resource) -> tuple[FieldChange, ...]:
+    def ignored(path: str) -> bool:
+        return any(path == one or path.startswith(one + ".") for one in resource.ignore)
+
+    return tuple(one for one in fields if not ignored(one.path))
+
+
+def _for(seconds: int) -> str:
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size and seconds % size == 0:
+            count = seconds // size
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{seconds} seconds"
+
+
+def _day(epoch: float) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+# --- fields that instances and keys have in common ------------------------------------------------------
+
+
+def parameter_fields(
+    resource: Resource, fact: Fact, view: View, *, immutable: bool = False
+) -> tuple[FieldChange, ...]:
+    """What can be said of the parameters: by the record of what was applied last, or not at all.
+
+    `immutable`: the platform cannot change them (a key), so the record always holds.
+    """
+    want = resource.spec["parameters"]
+    trust = fingerprint.trust(fact.fingerprint, None if immutable else fact.operation)
+    if trust.seen is Seen.UNKNOWN:
+        if not want and not fact.fingerprint:
+            return ()
+        return (FieldChange("parameters", None, want, Seen.UNKNOWN, changes=False, note=trust.why),)
+    api = view.catalogue.offered(resource.spec["service"], resource.spec["plan"])
+    key = view.fingerprint_key(resource.address.subaccount)
+    fields = tuple(
+        replace(one, forces_replace=_forced(one.path, resource)) if one.changes else one
+        for one in fingerprint.compare(fact.fingerprint, want, key, api.known_values if api else {})
+    )
+    if trust.cut_short and not any(one.changes for one in fields):
+        note = "an earlier update was cut short; its parameters are sent again"
+        return (*fields, FieldChange("parameters", "(cut short)", want, Seen.ASSUMED, note=note))
+    if fields or not want:
+        return fields
+    return (FieldChange("parameters", want, want, Seen.ASSUMED, changes=False),)
+
+
+def _forced(path: str, resource: Resource) -> bool:
+    return path in resource.replace_on
+
+
+def newest_in(resource: Resource, view: View, parents: tuple[str | None, ...]) -> Fact | None:
+    """The newest generation that stands in one of these."""
+    place = Place("", None, parents)
+    found = _generations(resource, view, place)
+    if not found and resource.owner_was:
+        found = _generations(resource, view, place, resource.owner_was)
+    return found[-1] if found else None
+
+
+# --- what nobody wants any more -------------------------------------------------------------------------
+
+
+def _unmanaged(view: View) -> list[Fact]:
+    """Carries the mark of a loaded spec, and nothing in that spec stands for it."""
+    return [
+        fact
+        for fact in view.facts.all
+        if fact.mark
+        and (fact.mark.owner, fact.mark.spec) in view.wanted.owners
+        and (fact.kind, fact.runtime, fact.id) not in view.claimed
+    ]
+
+
+def _prune(leftover: Sequence[Fact], view: View) -> Iterable[Change]:
+    """Deletes of what is unmanaged: with `--prune`, or because its instance is deleted."""
+    doomed = {
+        fact.id
+        for change in view.changes.values()
+        if change.address.kind == "instance"
+        for fact in change.retired
+    }
+    pruned: dict[Address, list[Fact]] = defaultdict(list)
+    for fact in leftover:
+        if view.policy.prune or fact.parent in doomed:
+            pruned[_address(fact, view)].append(fact)
+    for address, facts in pruned.items():
+        reason = (
+            "no spec names it any more" if view.policy.prune else "it stands in an instance that is deleted"
+        )
+        yield Change(
+            address,
+            Action.DELETE,
+            reason,
+            found=facts[-1],
+            generation=_generation(facts[-1]),
+            retired=tuple(facts),
+        )
+
+
+def _address(fact: Fact, view: View) -> Address:
+    name = fact.mark.name if fact.mark else fact.name
+    if fact.kind != "key":
+        return Address(fact.kind, (fact.subaccount, name))
+    parent = view.by_id.get(("instance", fact.subaccount, fact.parent or ""))
+    instance = (parent.mark.name if parent.mark else parent.name) if parent else "unknown"
+    return Address("key", (fact.subaccount, instance, name))
+
+
+__all__ = ["Adoption", "Differences", "Life", "Place", "Policy", "View", "compare", "live"]

@@ -1,0 +1,264 @@
+"""Changes → plan: steps for the engine, what each requires, and what stands against it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from btp_reconcile.core.model import (
+    Action,
+    Address,
+    Change,
+    Fact,
+    Plan,
+    Problem,
+    Resource,
+    Secret,
+    Step,
+    StepId,
+    Verb,
+    key_of,
+)
+
+if TYPE_CHECKING:
+    from btp_reconcile.core.diff import Differences, Policy, View
+
+SHARE = 0.30
+"""More than this share of what we manage deleted or replaced at once is an objection."""
+FROM = 10
+"""…from this many managed things on, so that small landscapes are not bothered."""
+MANY = "many-deletions"
+"""The name by which that objection is answered: `--allow many-deletions`."""
+
+
+def arrange(differences: Differences, policy: Policy) -> Plan:
+    """The plan: every change with its steps, in an order in which nothing comes before what it needs."""
+    view = differences.view
+    changes = tuple(_gated(differences.changes, view))
+    steps = _steps(changes, view)
+    objections = [*differences.objections, *_too_many(changes, differences, policy)]
+    return Plan(
+        changes,
+        steps,
+        tuple(objections),
+        differences.unmanaged,
+        digest(changes, objections),
+        unseen=tuple(dict.fromkeys(view.facts.unseen.values())),
+    )
+
+
+def _gated(changes: Sequence[Change], view: View) -> Iterable[Change]:
+    """What stands on something that waits for a person waits too, and says for what."""
+    closed: dict[Address, Change] = {}
+    for change in changes:
+        held = change
+        if change.action in {Action.CREATE, Action.REPLACE, Action.ROTATE} and not change.gate:
+            resource = view.resources.get(change.address)
+            blockers = [closed[one] for one in (resource.requires if resource else ()) if one in closed]
+            if blockers:
+                held = replace(
+                    change,
+                    action=Action.AWAIT,
+                    gate=f"needs {blockers[0].address}, which waits: {blockers[0].gate}",
+                    retired=(),
+                )
+        if held.gate:
+            closed[held.address] = held
+        yield held
+
+
+# --- steps ----------------------------------------------------------------------------------------------
+
+
+def _steps(changes: Sequence[Change], view: View) -> tuple[Step, ...]:
+    acting = [change for change in changes if change.acts]
+    made = {change.address: step for change in acting if (step := _making(change, view))}
+    removed = [step for change in acting for step in _removing(change)]
+    steps = [
+        replace(step, requires=_needs(step, change, made))
+        for change in acting
+        if (step := made.get(change.address))
+    ]
+    steps.extend(_ordered_removals(removed, made))
+    return tuple(_releases_first(steps, acting))
+
+
+def _making(change: Change, view: View) -> Step | None:
+    """The step that builds, changes or waits; None for a change that only removes."""
+    verbs = {
+        Action.CREATE: Verb.CREATE,
+        Action.REPLACE: Verb.CREATE,
+        Action.ROTATE: Verb.CREATE,
+        Action.UPDATE: Verb.UPDATE,
+        Action.ADOPT: Verb.UPDATE,
+        Action.AWAIT: Verb.AWAIT,
+    }
+    verb = verbs.get(change.action)
+    if verb is None:
+        return None
+    fresh = change.action in {Action.REPLACE, Action.ROTATE}
+    name = change.found.name if change.found and not fresh else _name(change, view)
+    return Step(
+        _id(verb, change.address, change.generation),
+        verb,
+        change.address,
+        change.generation,
+        found=None if fresh else change.found,
+        name=name,
+    )
+
+
+def _name(change: Change, view: View) -> str:
+    """The physical name of a new generation: in another runtime or space the first name, if it is free."""
+    wanted = change.wanted
+    if wanted is None:
+        return ""
+    runtime = wanted.spec.get("runtime", "")
+    if change.action is Action.REPLACE and change.found:
+        space = view.space(change.address.subaccount, wanted.spec.get("space"))
+        there = space.id if space and runtime == "cloudfoundry" else None
+        elsewhere = change.found.runtime != runtime or change.found.parent != there
+        taken = ("instance", change.address.subaccount, runtime, there, wanted.name) in view.named
+        if elsewhere and not taken:
+            return wanted.name
+    return wanted.physical(change.generation)
+
+
+def _removing(change: Change) -> Iterable[Step]:
+    for fact in change.retired:
+        generation = fact.mark.generation if fact.mark else 1
+        suffix = "" if len({one.id for one in change.retired}) == 1 else f"@{fact.runtime}/{fact.name}"
+        step_id = StepId(_id(Verb.DELETE, change.address, generation) + suffix)
+        yield Step(step_id, Verb.DELETE, change.address, generation, found=fact, name=fact.name)
+
+
+def _needs(step: Step, change: Change, made: Mapping[Address, Step]) -> tuple[StepId, ...]:
+    resource: Resource | None = change.wanted
+    if resource is None or step.verb is Verb.AWAIT:
+        return ()
+    return tuple(made[one].id for one in resource.requires if one in made)
+
+
+def _ordered_removals(removed: Sequence[Step], made: Mapping[Address, Step]) -> Iterable[Step]:
+    """Old after new, keys before their instance, instances before the entitlement they need."""
+    keys_in: dict[str, list[StepId]] = defaultdict(list)
+    instances_of: dict[tuple[str, str, str], list[StepId]] = defaultdict(list)
+    for step in removed:
+        if step.found and step.address.kind == "key" and step.found.parent:
+            keys_in[step.found.parent].append(step.id)
+        if step.found and step.address.kind == "instance":
+            said = step.found.attributes
+            where = (step.address.subaccount, str(said.get("service")), str(said.get("plan")))
+            instances_of[where].append(step.id)
+    for step in removed:
+        needs: list[StepId] = []
+        if step.address in made:
+            needs.append(made[step.address].id)
+        if step.found and step.address.kind == "instance":
+            needs.extend(keys_in.get(step.found.id, ()))
+            needs.extend(_rebuilt_keys(step.address, made))
+        if step.address.kind == "entitlement":
+            subaccount, service, plan = step.address.path
+            needs.extend(instances_of.get((subaccount, service, plan), ()))
+        yield replace(step, requires=tuple(dict.fromkeys(needs)))
+
+
+def _rebuilt_keys(instance: Address, made: Mapping[Address, Step]) -> Iterable[StepId]:
+    """An old instance goes only after the keys of the new one are there."""
+    return (step.id for address, step in made.items() if address != instance and address.within(instance))
+
+
+def _releases_first(steps: Sequence[Step], changes: Sequence[Change]) -> Iterable[Step]:
+    """Quota is given back before it is given out again, plan by plan."""
+    lowering: dict[tuple[str, ...], list[StepId]] = defaultdict(list)
+    raising: set[StepId] = set()
+    direction = {change.address: _direction(change) for change in changes}
+    for step in steps:
+        if step.address.kind != "entitlement" or step.verb is Verb.AWAIT:
+            continue
+        if direction.get(step.address, 0) < 0:
+            lowering[step.address.path[1:]].append(step.id)
+        else:
+            raising.add(step.id)
+    for step in steps:
+        extra = lowering.get(step.address.path[1:], ()) if step.id in raising else ()
+        yield replace(step, requires=tuple(dict.fromkeys((*step.requires, *extra)))) if extra else step
+
+
+def _direction(change: Change) -> int:
+    if change.action is Action.DELETE:
+        return -1
+    before = change.found.attributes.get("amount") if change.found else None
+    after = change.send.get("amount")
+    if isinstance(before, (int, float)) and isinstance(after, (int, float)) and after < before:
+        return -1
+    return 1
+
+
+def _id(verb: Verb, address: Address, generation: int) -> StepId:
+    return StepId(f"{verb} {address}#{generation}")
+
+
+# --- safety ---------------------------------------------------------------------------------------------
+
+
+def _too_many(changes: Sequence[Change], differences: Differences, policy: Policy) -> Iterable[Problem]:
+    """A large share of what we manage must not go by accident."""
+    view = differences.view
+    managed = {key_of(fact) for fact in view.facts.all if fact.kind in {"instance", "key"} and fact.mark}
+    gone = {
+        key_of(fact)
+        for change in changes
+        if change.acts and change.address.kind in {"instance", "key"}
+        for fact in _given_up(change)
+    }
+    if len(managed) < FROM or len(gone) <= SHARE * len(managed) or MANY in policy.allow:
+        return
+    yield Problem(
+        "safety/many-deletions",
+        f"{len(gone)} of {len(managed)} managed instances and keys would be deleted or replaced at once "
+        f"({len(gone) * 100 // len(managed)} %; the limit is {round(SHARE * 100)} % from {FROM} things on)",
+        hint=f"look again; if it is meant, answer with --allow {MANY}",
+    )
+
+
+def _given_up(change: Change) -> Iterable[Fact]:
+    if change.action is Action.DELETE:
+        return change.retired
+    if change.action is Action.REPLACE and change.found:
+        return (change.found,)
+    return ()
+
+
+# --- the promise ----------------------------------------------------------------------------------------
+
+
+def digest(changes: Sequence[Change], objections: Sequence[Problem]) -> str:
+    """What a saved plan promises: only what was compared and decided, never wording or times."""
+    body = [
+        [
+            str(change.address),
+            change.action,
+            change.generation,
+            bool(change.gate),
+            [[one.path, one.before, one.after, one.seen, one.changes] for one in change.fields],
+            [change.found.id, change.found.phase] if change.found else None,
+            [fact.id for fact in change.retired],
+        ]
+        for change in changes
+    ]
+    said = [[problem.code, str(problem.address)] for problem in objections]
+    text = json.dumps([body, said], sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value)

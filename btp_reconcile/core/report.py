@@ -1,0 +1,403 @@
+"""Plan or report → JSON; JSON → text. The JSON form is the interface, everything else is a view of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from btp_reconcile.core.model import Action, Secret, Status
+
+if TYPE_CHECKING:
+    from btp_reconcile.core.model import (
+        Change,
+        Fact,
+        FieldChange,
+        Outcome,
+        Plan,
+        Problem,
+        Report,
+        Subaccount,
+    )
+
+FORMAT = "btp-reconcile/plan"
+REPORT_FORMAT = "btp-reconcile/report"
+VERSION = 1
+
+SIGNS = {
+    "create": "+",
+    "update": "~",
+    "replace": "±",
+    "delete": "-",
+    "adopt": "»",
+    "rotate": "⟳",
+    "retire": "↓",
+    "await": "…",
+    "keep": "=",
+}
+"""One sign per action; a gate has its own, `!`."""
+
+COLOURS = {
+    "create": "green",
+    "update": "yellow",
+    "replace": "magenta",
+    "delete": "red",
+    "adopt": "cyan",
+    "rotate": "blue",
+    "retire": "red",
+    "await": "yellow",
+    "keep": "",
+}
+
+
+# --- JSON -----------------------------------------------------------------------------------------------
+
+
+def plan_json(
+    plan: Plan,
+    subaccounts: Mapping[str, Subaccount],
+    warnings: Sequence[Problem] = (),
+    *,
+    drift: bool = False,
+) -> dict[str, Any]:
+    """A plan as plain data. Holds no secret: what came from outside shows as its name."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": "drift" if drift else "plan",
+        "digest": plan.digest,
+        "summary": summary(plan),
+        "subaccounts": {
+            name: {"id": one.id, "region": one.region} for name, one in sorted(subaccounts.items())
+        },
+        "changes": [_change(change) for change in plan.changes],
+        "objections": [problem_json(one) for one in plan.objections],
+        "unmanaged": [_unmanaged(fact) for fact in plan.unmanaged],
+        "unseen": [problem_json(one) for one in plan.unseen],
+        "warnings": [problem_json(one) for one in warnings],
+    }
+
+
+def summary(plan: Plan) -> dict[str, int]:
+    """How many changes of each action; gates are counted apart, because nobody acts on them."""
+    counts = {str(action): plan.count(action) for action in Action}
+    counts["gate"] = sum(bool(change.gate) for change in plan.changes)
+    return counts
+
+
+def problem_json(problem: Problem) -> dict[str, Any]:
+    data: dict[str, Any] = {"code": problem.code, "message": problem.message}
+    if problem.source:
+        data["source"] = str(problem.source)
+    if problem.address:
+        data["address"] = str(problem.address)
+    if problem.hint:
+        data["hint"] = problem.hint
+    if problem.also:
+        data["also"] = [str(source) for source in problem.also]
+    return data
+
+
+def _change(change: Change) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "address": str(change.address),
+        "action": str(change.action),
+        "reason": change.reason,
+        "generation": change.generation,
+        "drifted": change.drifted,
+    }
+    if change.gate:
+        data["gate"] = change.gate
+    if change.fields:
+        data["fields"] = [_field(one) for one in change.fields]
+    if change.found is not None:
+        data["found"] = _found(change.found)
+    if change.retired:
+        data["retired"] = [_found(fact) for fact in change.retired]
+    if change.wanted is not None:
+        data["name"] = change.wanted.name
+        if change.wanted.source:
+            data["source"] = str(change.wanted.source)
+    if change.notes:
+        data["notes"] = list(change.notes)
+    return data
+
+
+def _field(one: FieldChange) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "path": one.path,
+        "before": plain(one.before),
+        "after": plain(one.after),
+        "seen": str(one.seen),
+        "changes": one.changes,
+    }
+    if one.forces_replace:
+        data["forces_replace"] = True
+    if one.note:
+        data["note"] = one.note
+    return data
+
+
+def _found(fact: Fact) -> dict[str, Any]:
+    data: dict[str, Any] = {"id": fact.id, "name": fact.name, "phase": str(fact.phase)}
+    if fact.runtime:
+        data["runtime"] = fact.runtime
+    if fact.mark:
+        data["generation"] = fact.mark.generation
+    return data
+
+
+def _unmanaged(fact: Fact) -> dict[str, Any]:
+    data = {"kind": fact.kind, "subaccount": fact.subaccount, **_found(fact)}
+    if fact.mark:
+        data["mark"] = {"owner": fact.mark.owner, "spec": fact.mark.spec, "name": fact.mark.name}
+    return data
+
+
+def plain(value: Any) -> Any:
+    """JSON without secrets: a value from outside becomes a text that names where it comes from."""
+    if isinstance(value, Secret):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """How applying went, as plain data."""
+    return {
+        "format": REPORT_FORMAT,
+        "version": VERSION,
+        "summary": {str(status): report.count(status) for status in Status},
+        "outcomes": [_outcome(one) for one in report.outcomes],
+    }
+
+
+def _outcome(one: Outcome) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "address": str(one.step.address),
+        "verb": str(one.step.verb),
+        "generation": one.step.generation,
+        "status": str(one.status),
+        "attempts": one.attempts,
+        "seconds": round(one.seconds, 3),
+    }
+    if one.error:
+        data["error"] = one.error
+    if one.hint:
+        data["hint"] = one.hint
+    if one.by:
+        data["blocked_by"] = str(one.by)
+    if one.gate:
+        data["gate"] = True
+    if one.refused:
+        data["refused"] = True
+    return data
+
+
+# --- text -----------------------------------------------------------------------------------------------
+
+Line = tuple[str, str]
+"""(style, text); the style is a colour's name or empty, and only a terminal shows it."""
+
+
+def plan_text(data: Mapping[str, Any]) -> Iterable[Line]:
+    """A plan to be read aloud: what changes, each with its reason; what stands against it; the count."""
+    changes = data["changes"]
+    shown = [one for one in changes if _worth_showing(one)]
+    for name, about in data["subaccounts"].items():
+        mine = [one for one in shown if _subaccount(one) == name]
+        if mine:
+            yield "bold", f"Subaccount {name}  {about['region']}  {about['id']}"
+            yield "", ""
+            for one in mine:
+                yield from _change_text(one)
+            yield "", ""
+    yield from _unmanaged_text(data["unmanaged"])
+    yield from _problems("Could not be seen", "red", data["unseen"])
+    yield from _problems("Stands against it", "red", data["objections"])
+    yield from _problems("Worth a look", "yellow", data["warnings"])
+    yield from _closing(data)
+
+
+def _worth_showing(change: Mapping[str, Any]) -> bool:
+    if change["action"] != "keep":
+        return True
+    unknown = any(one["seen"] == "unknown" for one in change.get("fields", ()))
+    return bool(unknown or change["drifted"] or change.get("notes"))
+
+
+def _subaccount(change: Mapping[str, Any]) -> str:
+    return str(change["address"]).partition(":")[2].partition("/")[0]
+
+
+def _change_text(change: Mapping[str, Any]) -> Iterable[Line]:
+    action = change["action"]
+    sign = "!" if change.get("gate") else SIGNS[action]
+    colour = "yellow" if change.get("gate") else COLOURS[action]
+    generation = change["generation"]
+    suffix = f" (generation {generation})" if generation > 1 and action not in {"keep", "retire"} else ""
+    yield colour, f"  {sign} {change['address']}{suffix}"
+    if change["reason"]:
+        yield "dim", f"      {change['reason']}"
+    for one in change.get("fields", ()):
+        if one["changes"] or one["seen"] == "unknown":
+            yield "", f"      {_field_text(one)}"
+    if change.get("gate"):
+        yield "yellow", f"      waits for a person: {change['gate']}"
+    if change.get("retired"):
+        names = ", ".join(one["name"] for one in change["retired"])
+        yield "red", f"      deletes {names}"
+    for note in change.get("notes", ()):
+        yield "dim", f"      note: {note}"
+
+
+def _field_text(one: Mapping[str, Any]) -> str:
+    if one["seen"] == "unknown":
+        return f"{one['path']}: cannot be seen, left as it is" + (
+            f" ({one['note']})" if one.get("note") else ""
+        )
+    said = f"{one['path']}: {value_text(one['before'])} → {value_text(one['after'])}"
+    if one["seen"] == "assumed":
+        said += "   (assumed: by our own record, the platform does not tell)"
+    return said
+
+
+def value_text(value: Any) -> str:
+    """A value in one short line."""
+    if value is None:
+        return "(none)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {value_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
+    text = "".join(char if char.isprintable() else "�" for char in str(value))
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _unmanaged_text(facts: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
+    if not facts:
+        return
+    yield "bold", "Unmanaged: carries our mark, but no spec names it any more"
+    for one in facts:
+        yield "", f"    {one['kind']} {one['name']} in {one['subaccount']}"
+    yield "dim", "    --prune deletes these"
+    yield "", ""
+
+
+def _problems(title: str, colour: str, problems: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
+    if not problems:
+        return
+    yield "bold", title
+    for one in problems:
+        where = "  ".join(part for part in (one.get("source", ""), one.get("address", "")) if part)
+        if where:
+            yield "", f"  {where}"
+        yield colour, f"    {one['message']}"
+        hint = one.get("hint", "")
+        yield "dim", f"    {hint}  [{one['code']}]" if hint else f"    [{one['code']}]"
+    yield "", ""
+
+
+def _closing(data: Mapping[str, Any]) -> Iterable[Line]:
+    count = data["summary"]
+    name = "Drift" if data["kind"] == "drift" else "Plan"
+    rest = [
+        (count["replace"], "to replace"),
+        (count["adopt"], "to adopt"),
+        (count["rotate"], "to rotate"),
+        (count["retire"], "to retire"),
+        (count["await"], "to wait for"),
+        (count["gate"], "waiting for a person"),
+    ]
+    if data["kind"] == "drift":
+        drifted = sum(one["drifted"] for one in data["changes"])
+        waiting = count["await"] + count["gate"]
+        if not drifted and not waiting:
+            yield "green", f"In sync: {len(data['changes'])} checked, no drift."
+            return
+        yield (
+            "bold",
+            f"Drift: {drifted} of {len(data['changes'])} differ"
+            + (f", {waiting} waiting." if waiting else "."),
+        )
+        return
+    if not any(value for key, value in count.items() if key != "keep"):
+        yield "green", f"No changes: {count['keep']} in sync."
+        return
+    said = f"{name}: {count['create']} to add, {count['update']} to change, {count['delete']} to destroy"
+    said += "".join(f", {number} {words}" for number, words in rest if number)
+    yield "bold", said + "."
+
+
+def report_text(data: Mapping[str, Any]) -> Iterable[Line]:
+    """How it went: what did not work first, then the count."""
+    for one in data["outcomes"]:
+        if one["status"] == "done":
+            continue
+        colour = {"failed": "red", "blocked": "yellow", "pending": "yellow"}[one["status"]]
+        yield colour, f"  {one['status']}: {one['verb']} {one['address']}"
+        if one.get("error"):
+            yield "", f"      {one['error']}"
+        if one.get("hint"):
+            yield "dim", f"      {one['hint']}"
+    count = data["summary"]
+    said = f"Apply: {count['done']} done"
+    said += "".join(f", {count[key]} {key}" for key in ("failed", "blocked", "pending") if count[key])
+    yield ("bold" if count["done"] == sum(count.values()) else "red"), said + "."
+    if count["pending"]:
+        yield "yellow", "What is pending goes on at the platform; run again to finish it."
+
+
+# --- exit codes -----------------------------------------------------------------------------------------
+
+DONE, FAILED, CHANGES, SPEC, REFUSED, PENDING, PERSON, USAGE = 0, 1, 2, 3, 4, 5, 6, 64
+"""The same for all commands; the first that applies of 64, 3, 4, 1, 6, 5, 2, 0."""
+
+
+def plan_exit(plan: Plan, *, detailed: bool, drift: bool = False) -> int:
+    """What a plan or a drift check ends with."""
+    if plan.objections:
+        return REFUSED
+    if any(problem.code == "platform/unseen" for problem in plan.unseen):
+        return FAILED
+    if not detailed:
+        return DONE
+    if any(change.gate for change in plan.changes):
+        return PERSON
+    if any(change.action is Action.AWAIT for change in plan.changes):
+        return PENDING
+    differs = any(change.drifted for change in plan.changes) if drift else not plan.empty
+    return CHANGES if differs else DONE
+
+
+def saved_exit(data: Mapping[str, Any]) -> int:
+    """What the saved plan ended with under `--detailed-exitcode`."""
+    count = data.get("summary") or {}
+    if data.get("objections"):
+        return REFUSED
+    if any(one.get("code") == "platform/unseen" for one in data.get("unseen") or ()):
+        return FAILED
+    if count.get("gate"):
+        return PERSON
+    if count.get("await"):
+        return PENDING
+    return CHANGES if any(value for key, value in count.items() if key != "keep") else DONE
+
+
+def apply_exit(plan: Plan, reports: Sequence[Report]) -> int:
+    """What applying ends with. The last round counts for what is pending, all rounds for what failed."""
+    outcomes = [one for report in reports for one in report.outcomes]
+    if plan.objections or any(one.refused for one in outcomes):
+        return REFUSED
+    gates = [one for one in outcomes if one.gate]
+    failed = [one for one in outcomes if one.status is Status.FAILED and not one.gate and not one.refused]
+    if failed or any(problem.code == "platform/unseen" for problem in plan.unseen):
+        return FAILED
+    if gates or any(change.gate for change in plan.changes):
+        return PERSON
+    last = reports[-1].outcomes if reports else ()
+    return PENDING if any(one.status is Status.PENDING for one in last) else DONE

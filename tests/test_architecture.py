@@ -1,0 +1,119 @@
+"""Who may know whom. A new arrow is a decision that someone makes on purpose, here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from btp_reconcile.kinds import KINDS
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "btp_reconcile"
+
+ARROWS = {
+    "core": {"core"},
+    "kinds": {"core", "kinds"},
+    "edges": {"core", "edges"},
+    "pipeline": {"core", "edges", "kinds"},
+    "cli": {"cli", "core", "edges", "kinds", "pipeline", "sandbox"},
+    "sandbox": {"sandbox"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+HOMES = {
+    "requests": {"edges/client.py", "sandbox/doors.py"},
+    "tenacity": {"edges/client.py"},
+    "urllib3": {"edges/client.py", "sandbox/doors.py"},
+    "yaml": {"edges/load.py"},
+    "jsonschema": {"core/validate.py", "core/shape.py"},
+    "structlog": {"cli/talk.py"},
+    "rich": {"cli/talk.py"},
+    "click": {"cli/__init__.py", "cli/talk.py", "cli/work.py"},
+}
+"""Where a library may be imported, so that each of them could be replaced in one place."""
+THREADS = {"edges/observe.py", "edges/apply.py"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def named(file: Path) -> str:
+    return file.relative_to(PACKAGE).as_posix()
+
+
+def imports(file: Path) -> set[str]:
+    """Every module that a file imports, wherever in it, for running or for types."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    if parts[0] != "btp_reconcile" or len(parts) == 1 or parts[1].startswith("__"):
+        return None
+    return parts[1] if parts[1] in ARROWS else None
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_imports_follow_the_allowed_arrows(file: Path) -> None:
+    here = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    known = {one for module in imports(file) if (one := room(module))}
+
+    assert known <= ARROWS[here]
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_each_library_has_one_home(file: Path) -> None:
+    libraries = {module.partition(".")[0] for module in imports(file)}
+    strangers = {one for one in libraries & set(HOMES) if named(file) not in HOMES[one]}
+
+    assert strangers == set()
+
+
+@pytest.mark.parametrize(
+    "file", [one for one in FILES if named(one).partition("/")[0] not in {"sandbox", "cli"}], ids=named
+)
+def test_threads_and_sleep_have_their_places(file: Path) -> None:
+    """Threads start in two modules; time passes in one. (Locks may stand where something is shared.)"""
+    text = file.read_text(encoding="utf-8")
+    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)}
+
+    assert not calls & {"time.sleep", "print", "sys.exit", "exit", "input"}
+    assert named(file) in THREADS or not calls & {"threading.Thread", "ThreadPoolExecutor"}
+
+
+@pytest.mark.parametrize("file", [one for one in FILES if named(one).startswith("core/")], ids=named)
+def test_the_core_is_arithmetic(file: Path) -> None:
+    """No clock, no network, no randomness, no files, no logging in the core."""
+    roots = {module.partition(".")[0] for module in imports(file)}
+
+    assert "pathlib.Path" not in imports(file)
+    assert not roots & {
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "socket",
+        "time",
+        "logging",
+        "subprocess",
+        "threading",
+    }
+
+
+def test_every_kind_is_on_the_list() -> None:
+    files = {file.stem for file in (PACKAGE / "kinds").glob("*.py")} - {"__init__"}
+
+    assert files == {kind.name for kind in KINDS}
+
+
+def test_there_is_no_drawer_for_odds_and_ends() -> None:
+    names = {file.stem for file in FILES}
+
+    assert not names & {"utils", "util", "helpers", "common", "base", "manager", "misc"}

@@ -1,0 +1,59 @@
+"""Folders become tests: what stands in a folder goes in, what is said must be what its text files say.
+
+`tests/cases/messages/NAME/` holds specs (and `_` files they use); `problems.txt` or `warnings.txt` what is said of
+them. `RECONCILE_ACCEPT=1` (`make accept`) rewrites the texts: read that diff as carefully as code.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from btp_reconcile.core import catalogue, problems, validate
+from btp_reconcile.core.errors import SpecError
+from btp_reconcile.edges import load
+from btp_reconcile.kinds import KINDS
+
+CASES = Path(__file__).parent / "cases"
+
+
+def folders(kind: str) -> list[str]:
+    """The names of all cases of one kind."""
+    return sorted(one.name for one in (CASES / kind).iterdir() if one.is_dir())
+
+
+def agrees(expected: Path, actual: str) -> None:
+    """The text is what the file says; or the file is rewritten, when that was asked for."""
+    if os.environ.get("RECONCILE_ACCEPT") == "1":
+        if actual:
+            expected.write_text(actual, encoding="utf-8")
+        elif expected.exists():
+            expected.unlink()
+    said = expected.read_text(encoding="utf-8") if expected.exists() else ""
+
+    assert said == actual
+
+
+def said_of(paths: list[str]) -> tuple[str, str]:
+    """(problems, warnings) of these specs, as people read them."""
+    try:
+        documents = load.documents(paths)
+        known = catalogue.build(load.catalogue(load.own_catalogues(documents)))
+        checked = validate.check(documents, KINDS, known)
+    except SpecError as error:
+        return problems.text(error.problems), ""
+    return "", problems.text(checked.warnings)
+
+
+@pytest.mark.parametrize("name", folders("messages"))
+def test_what_is_said_of_a_spec(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CASES / "messages" / name
+    monkeypatch.chdir(folder)
+
+    wrong, suspicious = said_of(["."])
+
+    assert wrong or suspicious, "a case of messages has something to say"
+    agrees(folder / "problems.txt", wrong)
+    agrees(folder / "warnings.txt", suspicious)
