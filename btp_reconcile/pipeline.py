@@ -85,7 +85,7 @@ def prepare(paths: Sequence[str], world: World) -> Prepared:
 def make_plan(prepared: Prepared, world: World, policy: diff.Policy) -> Planned:
     """What is wanted → what would be done. Reads only."""
     platform = world.platform(prepared.wanted)
-    facts = observe.facts(prepared.wanted, KINDS, platform, world.parallel)
+    facts = observe.facts(prepared.wanted, KINDS, platform, world.parallel, world.stopped)
     differences = diff.compare(prepared.wanted, facts, KINDS, prepared.catalogue, policy)
     return Planned(plan.arrange(differences, policy), prepared, facts, platform)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -15,7 +14,7 @@ import requests
 from btp_reconcile.sandbox import InProcessAdapter, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRATCH = ROOT / ".demo"
+SCRATCH = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / ".demo"
 STATE = SCRATCH / "sandbox.json"
 SPEC = "specs/prod.yaml"
 
@@ -40,7 +39,7 @@ def main() -> None:
     say("7. In sync again.")
     assert "In sync" in run("drift", SPEC)
     say("8. What the sandbox has now.")
-    print(json.dumps(Sandbox(STATE).snapshot(), indent=2, sort_keys=True)[:2500])
+    show_world()
     print("\nDone. Nothing left this machine, and no credential was printed.")
 
 
@@ -65,6 +64,16 @@ def run(*arguments: str, expected: int = 0) -> str:
     if ended.returncode != expected:
         sys.exit(f"expected exit code {expected}, got {ended.returncode}")
     return ended.stdout
+
+
+def show_world() -> None:
+    """Names only: what is in the sandbox, as its own list says."""
+    for spaces in Sandbox(STATE).snapshot()["cloud_foundry"].values():
+        for org, spaces_of_org in spaces.items():
+            for space, instances in spaces_of_org.items():
+                print(f"  organization {org}, space {space}")
+                for name, instance in instances.items():
+                    print(f"    {name}, with the keys {' and '.join(sorted(instance['keys']))}")
 
 
 def by_hand() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -52,7 +54,7 @@ def _rehearse(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Requests at once, per host and user.",
         ),
         click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
-    ):
+    )[::-1]:  # the last one applied is shown first
         command = option(command)
     return command
 
@@ -75,7 +77,7 @@ def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="ADDRESS",
             help="Send again although nothing is seen to differ.",
         ),
-    ):
+    )[::-1]:
         command = option(command)
     return command
 
@@ -230,7 +232,7 @@ def start(**options: Any) -> int:
 @sandbox.command()
 @click.option("--state", metavar="FILE", help="Where the sandbox keeps its world.")
 def reset(**options: Any) -> int:
-    """Forget everything in it."""
+    """Forget everything in it. End a served one first."""
     from btp_reconcile.cli import emulator
 
     return emulator.reset(**options)
@@ -238,14 +240,24 @@ def reset(**options: Any) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, and exit with a code of the table. No traceback ever reaches a user."""
-    code = 0
+    _open_what_is_closed()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign shows another one
+    code = run(arguments)
     try:
-        code = run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Who reads our output has had enough. What was to be done is done; the code stays what it is.
+    except OSError:  # it was said already; without this the interpreter tries once more, and ends with 120
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Started without standard streams, the first file that is opened would take their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -258,13 +270,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as ended:
         return 64 if ended.exit_code == 2 else ended.exit_code
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return 64
+    except SystemExit:  # click's way to end when the reader of --help has had enough
+        return 0
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; what had been started goes on at the platform, run again to finish it", err=True)
-        return 5
-    except BrokenPipeError:
-        raise
+        from btp_reconcile.cli import talk
+
+        return talk.stopped()
     except Exception as error:  # noqa: BLE001 - the one place where everything else ends, in words
         from btp_reconcile.cli import talk
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +46,8 @@ subaccounts:
 
 def init(file: str) -> int:
     """A first spec that validates. Never overwrites."""
+    if not file.endswith((".yaml", ".yml")):
+        raise UsageError(f"{file!r} would not be found as a spec: name it something.yaml")
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -68,7 +69,7 @@ def kinds(name: str | None, format_: str) -> int:
         return report.DONE
     known = {kind.name: kind for kind in KINDS}
     if name not in known:
-        raise UsageError(f"there is no kind {name!r}{_nearest(name, known)}")
+        raise UsageError(f"there is no kind {name!r}{talk.nearest(name, known)}")
     if format_ == "json":
         talk.data({"kind": name, "title": known[name].title, "schema": dict(known[name].schema)})
     else:
@@ -95,7 +96,7 @@ def catalogue(name: str | None, format_: str) -> int:
         return report.DONE
     api = known.named(name)
     if api is None:
-        raise UsageError(f"the catalogue has no {name!r}{_nearest(name, known.by_name)}")
+        raise UsageError(f"the catalogue has no {name!r}{talk.nearest(name, known.by_name)}")
     if format_ == "json":
         talk.data(
             {
@@ -142,9 +143,3 @@ def schema() -> int:
     """The JSON Schema of a spec."""
     talk.lines([("", pipeline.schema_text().rstrip())])
     return report.DONE
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"

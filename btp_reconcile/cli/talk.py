@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,34 +32,94 @@ STYLES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What could move a cursor or turn the direction of a text: no name and no answer of a platform may do that."""
+
+
+def terminal(stream: Any) -> bool:
+    """Does a person look at it, on a terminal that can move its cursor?"""
+    return stream is not None and bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
+
+
 def coloured(stream: Any) -> bool:
     """Is this a terminal whose reader wants colour?"""
-    return bool(stream.isatty()) and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return terminal(stream) and not os.environ.get("NO_COLOR")
 
 
-def lines(shown: Iterable[Line], *, error: bool = False) -> None:
-    """Print styled lines."""
+def lines(shown: Iterable[Line], *, error: bool = False, wrap: bool = False) -> None:
+    """Print styled lines. With `wrap`, a terminal breaks them between words and keeps them indented."""
     stream = sys.stderr if error else sys.stdout
-    colour = coloured(stream)
-    for style, text in shown:
-        click.echo(click.style(text, **STYLES[style]) if colour and style else text, err=error)
+    colour, narrow = coloured(stream), wrap and terminal(stream)
+    for style, shown_text in shown:
+        text = CONTROL.sub("�", shown_text)
+        if narrow:
+            text = _wrapped(text)
+        _echo(click.style(text, **STYLES[style]) if colour and style else text, error=error)
+
+
+def _wrapped(text: str) -> str:
+    import shutil
+    import textwrap
+
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    width = max(shutil.get_terminal_size().columns, 40)
+    broken = textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(broken)
+
+
+def _echo(text: str, *, error: bool = False, end: bool = True) -> None:
+    """Print. A reader that has had enough (`| head`) does not stop what was asked for, nor change how it ends."""
+    try:
+        click.echo(text, err=error, nl=end)
+    except BrokenPipeError:
+        _nobody_listens(2 if error else 1)
+    except OSError:
+        if not error:
+            raise
+        _nobody_listens(2)
+
+
+def _nobody_listens(descriptor: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def data(value: Any) -> None:
     """Print JSON, one value, readable."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    _echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def say(text: str) -> None:
     """One line for a person, beside the results."""
-    click.echo(text, err=True)
+    _echo(CONTROL.sub("�", text), error=True)
+
+
+def agreed(question: str) -> bool:
+    """Ask the person at the terminal. Only a yes is a yes."""
+    _echo(f"{question} [y/N] ", error=True, end=False)
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        say("")
+    return answer.strip().lower() in {"y", "yes"}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that says a name is not there: which one was perhaps meant."""
+    import difflib
+
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there are {', '.join(names)}" if len(names) <= 12 else f"; there are {len(names)} others"
 
 
 def problems(found: Iterable[Any]) -> None:
     """Problems, all of them, to stderr."""
     from btp_reconcile.core import problems as rendering
 
-    click.echo(rendering.text(tuple(found)), err=True)
+    say(rendering.text(tuple(found)).removesuffix("\n"))
 
 
 def ended(error: Exception) -> int:
@@ -83,8 +144,7 @@ def ended(error: Exception) -> int:
         say(f"{error.filename or 'this machine'}: {error.strerror or error}")
         return report.FAILED
     if type(error).__name__ == "Interrupted":
-        say("stopped; what had been started goes on at the platform, run again to finish it")
-        return report.PENDING
+        return stopped()
     if os.environ.get("RECONCILE_DEBUG"):
         import traceback
 
@@ -93,6 +153,15 @@ def ended(error: Exception) -> int:
         f"this is a defect of reconcile: {type(error).__name__} at {_place(error)}; please report it (RECONCILE_DEBUG=1 shows more)"
     )
     return report.FAILED
+
+
+STOPPED = "stopped; what had been started goes on at the platform, run again to finish it"
+
+
+def stopped() -> int:
+    """Say that the run was ended from outside, and give its exit code."""
+    say(STOPPED)
+    return report.PENDING
 
 
 EXTRAS = {"cheroot": "sandbox", "cryptography": "sandbox", "jwt": "sandbox"}
@@ -116,7 +185,7 @@ Events = Callable[[str, Mapping[str, Any]], None]
 @contextmanager
 def telling(log_format: str, steps: int = 0) -> Iterator[Events]:
     """Somebody to tell: a progress line on a terminal, otherwise one structlog event per step and per retry."""
-    if log_format == "text" and coloured(sys.stderr) and steps:
+    if log_format == "text" and terminal(sys.stderr) and steps:
         with _progress(steps) as tell:
             yield tell
     else:
@@ -139,35 +208,64 @@ def _logging(log_format: str) -> Events:
     )
 
     def tell(event: str, fields: Mapping[str, Any]) -> None:
-        logger.info(event, **{key: value for key, value in fields.items() if key != "event"})
+        told = {
+            key: CONTROL.sub("�", item) if isinstance(item, str) else item for key, item in fields.items()
+        }
+        try:
+            logger.info(event, **{key: item for key, item in told.items() if key != "event"})
+        except OSError:  # nobody reads the log; that is no reason to stop half-way
+            _nobody_listens(2)
 
-    return tell
+    return tell if sys.stderr is not None else lambda *_: None
+
+
+ENDS = frozenset({"done", "failed", "blocked", "pending"})
 
 
 @contextmanager
 def _progress(steps: int) -> Iterator[Events]:
+    """One line that says how far it is, what is being done, and what is waited for. It leaves nothing behind."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
-    console = Console(stderr=True)
     lock = threading.Lock()
+    running: dict[str, str] = {}
+    words = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False, table_column=words),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("applying", total=steps)
-        ends = {"done", "failed", "blocked", "pending"}
+    with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as progress:
+        task = progress.add_task("", total=steps)
 
         def tell(event: str, fields: Mapping[str, Any]) -> None:
             with lock:
                 if event == "retry":
-                    said = f"waits {fields.get('wait', 0):.0f} s ({fields.get('status') or 'no answer'})"
-                    progress.update(task, description=said)
+                    why = fields.get("status") or "no answer"
+                    progress.update(task, description=f"waits {fields.get('wait', 0):.0f} s ({why})")
                 elif event == "step":
-                    said = f"{fields['verb']} {fields['address']}"
-                    progress.update(task, description=said, advance=1 if str(fields["status"]) in ends else 0)
+                    ended = _take_note(running, fields)
+                    progress.update(task, description=_under_way(running), advance=int(ended))
+                    known = progress.tasks[0]
+                    progress.update(task, total=max(known.total or 0, known.completed + len(running)))
 
         yield tell
+
+
+def _take_note(running: dict[str, str], fields: Mapping[str, Any]) -> bool:
+    """Keep what is under way; say whether a step has ended."""
+    name, status = f"{fields['verb']} {fields['address']}", str(fields["status"])
+    if status in ENDS:
+        running.pop(name, None)
+        return True
+    running[name] = "" if status == "started" else f" {status}"
+    return False
+
+
+def _under_way(running: Mapping[str, str]) -> str:
+    """The step begun first, which is what the others wait for."""
+    first = next((name + said for name, said in running.items()), "")
+    return f"{len(running)} under way: {first}" if len(running) > 1 else first

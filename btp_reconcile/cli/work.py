@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-import tempfile
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from btp_reconcile import pipeline
-from btp_reconcile.cli import talk
-from btp_reconcile.cli.world import Setting
+from btp_reconcile.cli import planfile, talk
+from btp_reconcile.cli.hide import Hidden, hidden, within
+from btp_reconcile.cli.planfile import Promise
+from btp_reconcile.cli.world import Setting, asking
 from btp_reconcile.core import report
 from btp_reconcile.core.diff import Policy
-from btp_reconcile.core.errors import Refused, SpecError, UsageError
-from btp_reconcile.core.model import Address, Problem
+from btp_reconcile.core.errors import SpecError, UsageError
+from btp_reconcile.core.plan import MANY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from btp_reconcile.core.model import Report
 
@@ -30,37 +27,27 @@ DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-@dataclass(frozen=True)
-class Promise:
-    """What a plan file holds besides the plan: enough to make the same plan again."""
-
-    specs: tuple[str, ...]
-    now: float
-    prune: bool
-    target: tuple[str, ...]
-    allow: tuple[str, ...]
-    reapply: tuple[str, ...]
-    sandbox: bool
-
-    def policy(self) -> Policy:
-        return Policy(
-            self.now,
-            self.prune,
-            _addresses(self.target, "--target"),
-            frozenset(self.allow),
-            frozenset(_addresses(self.reapply, "--reapply")),
-        )
-
-
-def _addresses(texts: Sequence[str], option: str) -> tuple[Address, ...]:
-    try:
-        return tuple(Address.parse(text) for text in texts)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
-
-
 def _paths(specs: Sequence[str]) -> tuple[str, ...]:
+    """The specs to work on. A saved plan is none, and says where it belongs."""
+    for one in specs:
+        if one.endswith(".json") and planfile.is_one(one):
+            raise UsageError(
+                f"{one} is a saved plan, which stands alone: `reconcile show {one}` or `reconcile apply {one}`"
+            )
     return tuple(specs) or ("specs/",)
+
+
+def _known(planned: pipeline.Planned, policy: Policy) -> None:
+    """What the options name must be there: a misspelt target would plan nothing, and look like success."""
+    wanted = {str(one.address) for one in planned.prepared.wanted.resources}
+    planned_for = [change.address for change in planned.plan.changes]
+    for target in policy.targets:
+        if str(target) not in wanted and not any(one.within(target) for one in planned_for):
+            raise UsageError(f"--target: there is no {target}{talk.nearest(str(target), wanted)}")
+    for option, names in (("--reapply", {str(one) for one in policy.reapply}), ("--allow", policy.allow)):
+        for name in sorted(names):
+            if name not in wanted and not (option == "--allow" and name == MANY):
+                raise UsageError(f"{option}: there is no {name}{talk.nearest(name, wanted)}")
 
 
 def validate(specs: Sequence[str], format_: str) -> int:
@@ -105,42 +92,45 @@ def plan(
 ) -> int:
     """What would be done."""
     setting = Setting(**where)
+    asked = Promise(_paths(specs), 0.0, prune, tuple(target), tuple(allow), tuple(reapply), setting.sandbox)
+    if out is not None:
+        planfile.check_name(out)
     with talk.telling(log_format) as events, setting.world(events) as world:
-        promise = Promise(
-            _paths(specs),
-            world.clock.now(),
-            prune,
-            tuple(target),
-            tuple(allow),
-            tuple(reapply),
-            setting.sandbox,
-        )
+        promise = replace(asked, now=world.clock.now())
         policy = promise.policy()
         planned = pipeline.make_plan(pipeline.prepare(promise.specs, world), world, policy)
-        shown = _show_plan(planned, format_)
+        _known(planned, policy)
+        shown = _show_plan(planned, format_, hidden(planned.prepared.wanted, world))
         if out is not None:
-            _write_private(
-                Path(out), json.dumps({**shown, "promise": _promise_json(promise)}, indent=2) + "\n"
-            )
+            planfile.write(out, shown, promise)
         return report.plan_exit(planned.plan, detailed=detailed_exitcode)
 
 
-def _show_plan(planned: pipeline.Planned, format_: str, *, drift: bool = False) -> dict[str, Any]:
+def _plan_json(planned: pipeline.Planned, what: Hidden, *, drift: bool = False) -> dict[str, Any]:
     prepared = planned.prepared
     shown = report.plan_json(planned.plan, prepared.wanted.subaccounts, prepared.warnings, drift=drift)
+    found: dict[str, Any] = within(shown, what)
+    return found
+
+
+def _show_plan(
+    planned: pipeline.Planned, format_: str, what: Hidden, *, drift: bool = False
+) -> dict[str, Any]:
+    shown = _plan_json(planned, what, drift=drift)
     if format_ == "json":
         talk.data(shown)
     else:
-        talk.lines(report.plan_text(shown))
+        talk.lines(report.plan_text(shown), wrap=True)
     return shown
 
 
 def drift(specs: Sequence[str], *, target: Sequence[str], format_: str, log_format: str, **where: Any) -> int:
     """How the platform differs from the specs."""
     with talk.telling(log_format) as events, Setting(**where).world(events) as world:
-        policy = Policy(world.clock.now(), targets=_addresses(target, "--target"))
+        policy = Policy(world.clock.now(), targets=planfile.addresses(target, "--target"))
         planned = pipeline.make_plan(pipeline.prepare(_paths(specs), world), world, policy)
-        _show_plan(planned, format_, drift=True)
+        _known(planned, policy)
+        _show_plan(planned, format_, hidden(planned.prepared.wanted, world), drift=True)
         return report.plan_exit(planned.plan, detailed=True, drift=True)
 
 
@@ -159,183 +149,100 @@ def apply(
 ) -> int:
     """Do it."""
     deadline = _duration(timeout)
-    saved = _saved(specs)
-    if saved is not None:
+    setting = Setting(**where)
+    saved = planfile.read(specs)
+    if saved is None:
+        promise = Promise(
+            _paths(specs), 0.0, prune, tuple(target), tuple(allow), tuple(reapply), setting.sandbox
+        )
+    else:
         if any((target, prune, allow, reapply)):
             raise UsageError(
                 "a saved plan carries its own options: leave out --target, --prune, --allow and --reapply"
             )
-        promise = _promise(saved, specs[0])
-        where["sandbox"] = promise.sandbox
-    setting = Setting(**where)
+        promise = planfile.promise(saved, specs[0])
+        if setting.sandbox and not promise.sandbox:
+            raise UsageError(f"{specs[0]} was not made with --sandbox, and is not applied there: plan again")
+        setting.sandbox = promise.sandbox
     asks = sys.stdin is not None and sys.stdin.isatty() and not yes and saved is None
     if not (yes or asks or saved is not None or os.environ.get("CI") == "true"):
         raise UsageError("nobody can be asked here: say --yes, give a plan file, or set CI=true")
-    with talk.telling(log_format) as quiet, setting.world(quiet) as world:
-        if saved is None:
-            promise = Promise(
-                _paths(specs),
-                world.clock.now(),
-                prune,
-                tuple(target),
-                tuple(allow),
-                tuple(reapply),
-                setting.sandbox,
-            )
-        policy = promise.policy()
-        prepared = pipeline.prepare(promise.specs, world)
-        planned = pipeline.make_plan(prepared, world, policy)
-        if saved is not None:
-            _keep_promise(planned, saved, specs[0])
-        if format_ == "text":
-            _show_plan(planned, format_)
-        if planned.plan.objections:
-            raise Refused(planned.plan.objections)
-        reports: list[Report] = []
-        if planned.plan.steps:
-            if asks and not click.confirm("Apply this?", err=True):
-                talk.say("nothing was done")
-                return report.DONE
-            rounds = 1 if saved is not None else pipeline.ROUNDS
-            with talk.telling(log_format, len(planned.plan.steps)) as events:
-                telling = replace(world, events=events)
-                planned, reports = pipeline.settle(planned, telling, policy, deadline, rounds)
-        _show_reports(planned, reports, format_)
-        return report.apply_exit(planned.plan, reports)
+    with talk.telling(log_format) as log:
+        told = [log]  # the last one is told: while steps are run, retries belong to the progress, too
+
+        what: Hidden = {}
+
+        def events(event: str, fields: Mapping[str, Any]) -> None:
+            told[-1](event, within(fields, what))
+
+        with setting.world(events) as world:
+            if saved is None:
+                promise = replace(promise, now=world.clock.now())
+            planned = pipeline.make_plan(pipeline.prepare(promise.specs, world), world, promise.policy())
+            what = hidden(planned.prepared.wanted, world)
+            if saved is None:
+                _known(planned, promise.policy())
+            else:
+                planfile.keep(planned, saved, specs[0])
+            if format_ == "text":
+                _show_plan(planned, format_, what)
+            reports: list[Report] = []
+            if planned.plan.objections:
+                talk.say("refused: nothing was done")
+            elif planned.plan.steps:
+                if asks and not _agreed(planned, format_, what):
+                    talk.say("nothing was done")
+                    return report.PENDING
+                rounds = 1 if saved is not None else pipeline.ROUNDS
+                with talk.telling(log_format, len(planned.plan.steps)) as progress:
+                    told.append(progress)
+                    planned, reports = pipeline.settle(planned, world, promise.policy(), deadline, rounds)
+                    told.pop()
+            _show_reports(planned, reports, format_, what)
+            return report.apply_exit(planned.plan, reports)
 
 
-def _show_reports(planned: pipeline.Planned, reports: Sequence[Report], format_: str) -> None:
+def _agreed(planned: pipeline.Planned, format_: str, what: Hidden) -> bool:
+    """Show the plan to the person who is asked, if it was not shown yet, and ask."""
     if format_ == "json":
-        prepared = planned.prepared
-        shown = report.plan_json(planned.plan, prepared.wanted.subaccounts, prepared.warnings)
-        talk.data({"plan": shown, "reports": [report.report_json(one) for one in reports]})
-        return
-    for one in reports:
-        talk.lines(report.report_text(report.report_json(one)))
-
-
-# --- plan files -----------------------------------------------------------------------------------------
-
-
-def _saved(specs: Sequence[str]) -> dict[str, Any] | None:
-    """The plan file, if that is what was given. Several files, or YAML, are specs."""
-    if len(specs) != 1 or not specs[0].endswith(".json"):
-        return None
+        talk.lines(report.plan_text(_plan_json(planned, what)), error=True, wrap=True)
     try:
-        with Path(specs[0]).open(encoding="utf-8") as stream:
-            saved = json.load(stream)
-    except (ValueError, RecursionError):
-        raise UsageError(
-            f"{specs[0]} is no plan file: `reconcile plan --out {specs[0]}` writes one"
-        ) from None
-    if not isinstance(saved, dict) or saved.get("format") != report.FORMAT:
-        raise UsageError(f"{specs[0]} is no plan file: `reconcile plan --out {specs[0]}` writes one")
-    if saved.get("version") != report.VERSION:
-        raise UsageError(f"{specs[0]} was written by another version of reconcile: plan again")
-    return saved
+        with asking():
+            return talk.agreed("Apply this?")
+    except KeyboardInterrupt:
+        talk.say("")
+        return False
 
 
-def _promise_json(promise: Promise) -> dict[str, Any]:
-    return {
-        "specs": list(promise.specs),
-        "now": promise.now,
-        "prune": promise.prune,
-        "target": list(promise.target),
-        "allow": list(promise.allow),
-        "reapply": list(promise.reapply),
-        "sandbox": promise.sandbox,
-    }
-
-
-def _promise(saved: dict[str, Any], file: str) -> Promise:
-    said = saved.get("promise")
-    texts = ("specs", "target", "allow", "reapply")
-    if (
-        not isinstance(said, dict)
-        or any(not isinstance(said.get(one), list) for one in texts)
-        or any(not isinstance(item, str) for one in texts for item in said[one])
-        or not isinstance(said.get("now"), (int, float))
-        or isinstance(said.get("now"), bool)
-        or any(not isinstance(said.get(one), bool) for one in ("prune", "sandbox"))
-        or not isinstance(saved.get("digest"), str)
-    ):
-        raise UsageError(f"{file} is a plan, but not one that was saved to be applied: use plan --out")
-    return Promise(
-        tuple(said["specs"]),
-        float(said["now"]),
-        said["prune"],
-        tuple(said["target"]),
-        tuple(said["allow"]),
-        tuple(said["reapply"]),
-        said["sandbox"],
-    )
-
-
-def _keep_promise(planned: pipeline.Planned, saved: dict[str, Any], file: str) -> None:
-    """Act only if the same plan comes out again."""
-    if planned.plan.digest == saved["digest"]:
+def _show_reports(planned: pipeline.Planned, reports: Sequence[Report], format_: str, what: Hidden) -> None:
+    shown = [within(report.report_json(one), what) for one in reports]
+    if format_ == "json":
+        talk.data({"plan": _plan_json(planned, what), "reports": shown})
         return
-    now = report.plan_json(planned.plan, planned.prepared.wanted.subaccounts)["changes"]
-    before = saved.get("changes")
-    then = (
-        {one.get("address"): one for one in before if isinstance(one, dict)}
-        if isinstance(before, list)
-        else {}
-    )
-    keys = ("action", "fields", "found", "generation", "gate")
-    moved = [
-        one["address"]
-        for one in now
-        if any(one.get(key) != then.get(one["address"], {}).get(key) for key in keys)
-    ]
-    gone = sorted(str(address) for address in then if address not in {one["address"] for one in now})
-    said = ", ".join([*moved, *gone][:10]) or "what stands against it"
-    raise Refused(
-        [
-            Problem(
-                "plan/stale",
-                f"{file} is not what would be done now; different: {said}",
-                hint="plan again, and have the new plan approved",
-            )
-        ]
-    )
-
-
-def _write_private(path: Path, text: str) -> None:
-    """A whole file or none, readable by its owner only."""
-    folder = path.parent
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    for one in shown:
+        talk.lines(report.report_text(one), wrap=True)
 
 
 def show(specs: Sequence[str], format_: str, *, detailed_exitcode: bool) -> int:
     """Specs with everything merged in, or a saved plan."""
-    saved = _saved(specs)
+    saved = planfile.read(specs)
     if saved is None:
         merged = {spec.file: spec.data for spec in pipeline.check(_paths(specs)).specs}
         if format_ == "json":
             talk.data(merged)
         else:
-            talk.lines([("", pipeline.yaml_text(merged))])
+            talk.lines([("", pipeline.yaml_text(merged).rstrip())])
         return report.DONE
+    try:
+        shown = list(report.plan_text(saved))
+        code = report.saved_exit(saved) if detailed_exitcode else report.DONE
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise UsageError(f"{specs[0]} was changed after it was written: plan again") from None
     if format_ == "json":
         talk.data(saved)
     else:
-        try:
-            talk.lines(list(report.plan_text(saved)))
-        except (KeyError, TypeError, AttributeError, ValueError):
-            raise UsageError(f"{specs[0]} is a plan file that was changed by hand: plan again") from None
-    if not detailed_exitcode:
-        return report.DONE
-    return report.saved_exit(saved)
+        talk.lines(shown, wrap=True)
+    return code
 
 
 def _duration(text: str) -> float:

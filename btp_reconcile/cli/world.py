@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import os
 import re
 import signal
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from btp_reconcile.cli import talk
+from btp_reconcile.core import report
 from btp_reconcile.core.errors import UsageError
 from btp_reconcile.core.resolve import api_of_landscape
 from btp_reconcile.edges import load
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 STATE = "RECONCILE_SANDBOX"
 """The environment variable that says where the sandbox keeps its world."""
 
+PATIENCE = 4.0
+"""Seconds that a run which was asked to stop may take for answers that are on their way."""
+
 _LANDSCAPE = re.compile(r"https://api\.cf\.([a-z0-9-]+)\.(?:hana\.ondemand\.com|platform\.sapcloud\.cn)")
 
 
@@ -36,8 +43,19 @@ def state_file(given: str | None) -> Path:
     """Where the sandbox keeps its world: --state, $RECONCILE_SANDBOX, or the user's state folder."""
     if given or os.environ.get(STATE):
         return Path(given or os.environ[STATE])
-    folder = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(folder) / "btp-reconcile" / "sandbox.json"
+    folder = os.environ.get("XDG_STATE_HOME")
+    home = _home()
+    if not folder and home is None:
+        raise UsageError(f"there is no home folder to keep the sandbox in: say --state FILE or set {STATE}")
+    return Path(folder or f"{home}/.local/state") / "btp-reconcile" / "sandbox.json"
+
+
+def _home() -> Path | None:
+    """The user's folder. In a container there may be none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 @dataclass
@@ -49,9 +67,11 @@ class Setting:
     allow_host: tuple[str, ...]
     parallel: int
 
-    @contextmanager
+    @contextlib.contextmanager
     def world(self, events: Events) -> Iterator[World]:
         """The world, for as long as a command needs it."""
+        if self.state and not self.sandbox:
+            raise UsageError("--state is where --sandbox keeps its world: add --sandbox, or leave it out")
         if self.sandbox:
             with self._rehearsal(events) as world:
                 yield world
@@ -59,12 +79,12 @@ class Setting:
             with self._real(events) as world:
                 yield world
 
-    @contextmanager
+    @contextlib.contextmanager
     def _real(self, events: Events) -> Iterator[World]:
         clock = WallClock()
         stopping = _Stopping(clock)
         hosts = (*self.allow_host, *os.environ.get("RECONCILE_HOSTS", "").replace(",", " ").split())
-        home = Path(os.environ["CF_HOME"]) if os.environ.get("CF_HOME") else Path.home()
+        home = Path(os.environ["CF_HOME"]) if os.environ.get("CF_HOME") else _home()
         with (
             Client(clock=clock, events=events, allow_hosts=hosts, parallel=self.parallel) as client,
             stopping,
@@ -79,14 +99,15 @@ class Setting:
                 stopped=lambda: stopping.asked,
             )
 
-    @contextmanager
+    @contextlib.contextmanager
     def _rehearsal(self, events: Events) -> Iterator[World]:
         sandbox = open_sandbox(self.state)
         from btp_reconcile.sandbox import InProcessAdapter
 
         with sandbox.hold() as inside:
-            clock = MovingClock(inside.now())
-        stopping = _Stopping(None)
+            # A world that was served lives in real seconds, and time spent waiting for it is real.
+            clock = WallClock() if inside.mode == "seconds" else MovingClock(inside.now())
+        stopping = _Stopping(clock)
         adapter = InProcessAdapter(sandbox)
         with Client(clock=clock, events=events, adapter=adapter, parallel=self.parallel) as client, stopping:
 
@@ -113,15 +134,35 @@ def read_outside(path: str, spec_file: str) -> str:
 
 def open_sandbox(given: str | None, seed: int = 0, time: str = "looks") -> Sandbox:
     """The sandbox in its file. Raises UsageError when that cannot be."""
+    for module in talk.EXTRAS:
+        if util.find_spec(module) is None:  # found out before there is half a world
+            raise ModuleNotFoundError(name=module)
     from btp_reconcile.sandbox import Sandbox
 
     path = state_file(given)
     try:
+        if path.exists() and not holds_a_world(path):
+            raise UsageError(f"{path} holds something else than a sandbox's world; name another --state FILE")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Sandbox(path, seed=seed, time=time)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no sandbox's world"
-        raise UsageError(f"the sandbox cannot use {path}: {why}; name another file with --state") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise UsageError(f"the sandbox cannot use {path}: {why}; name another --state FILE") from None
+
+
+def holds_a_world(path: Path) -> bool:
+    """Is this file a sandbox's? Nothing else is ever overwritten or deleted. Raises OSError if it cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    parts = ("settings", "keys", "faults", "tables")
+    return (
+        isinstance(found, dict)
+        and found.get("format") == 1
+        and found.get("time") in {"looks", "seconds"}
+        and all(isinstance(found.get(part), dict) for part in parts)
+    )
 
 
 def within_sandbox(wanted: Wanted) -> Wanted:
@@ -160,7 +201,7 @@ def world_of(wanted: Wanted) -> dict[str, Any]:
 
 def rehearse(sandbox: Sandbox, wanted: Wanted) -> Mapping[str, Mapping[str, Any]]:
     """Make the subaccounts there, and give the credentials that open them."""
-    sandbox.seed(world_of(wanted))
+    sandbox.seed(_named_apart(sandbox, world_of(wanted)))
     keys = sandbox.access()
     access: dict[str, dict[str, Any]] = {}
     for name, one in within_sandbox(wanted).subaccounts.items():
@@ -176,10 +217,25 @@ def rehearse(sandbox: Sandbox, wanted: Wanted) -> Mapping[str, Mapping[str, Any]
     return access
 
 
-class _Stopping:
-    """Ctrl-C and SIGTERM ask the run to stop; what had been started stays started. A second one ends it at once."""
+def _named_apart(sandbox: Sandbox, document: dict[str, Any]) -> dict[str, Any]:
+    """Two specs may mean two subaccounts by one name: the sandbox tells them apart by name, a spec by id."""
+    with sandbox.hold() as world:
+        known = {name: row["id"] for name, row in world.table("sandbox.subaccounts").items()}
+    names = {guid: name for name, guid in known.items()}
+    subaccounts = {}
+    for name, one in document["subaccounts"].items():
+        free = name if known.get(name, one["id"]) == one["id"] else f"{name} {one['id'][:8]}"
+        subaccounts[names.get(one["id"], free)] = one
+    return {**document, "subaccounts": subaccounts}
 
-    def __init__(self, clock: WallClock | None) -> None:
+
+class _Stopping:
+    """Ctrl-C and SIGTERM ask the run to stop; what had been started stays started.
+
+    A second one ends it at once, and so does time: an answer that does not come is not waited for.
+    """
+
+    def __init__(self, clock: WallClock | MovingClock) -> None:
         self.asked = False
         self._clock = clock
         self._before: dict[int, Any] = {}
@@ -195,9 +251,32 @@ class _Stopping:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _stop(self, number: int, frame: object) -> None:  # noqa: ARG002 - the shape signal handlers have
+    def _stop(self, number: int, frame: object) -> None:
         if self.asked:
-            raise KeyboardInterrupt
+            _end_at_once(number, frame)
         self.asked = True
-        if self._clock is not None:
+        if isinstance(self._clock, WallClock):
             self._clock.stop()
+        # Stays set to the very end: a thread that waits for an answer would hold up the interpreter, too.
+        signal.signal(signal.SIGALRM, _end_at_once)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+
+
+def _end_at_once(number: int, frame: object) -> None:  # noqa: ARG001 - the shape signal handlers have
+    """The process is gone in a moment, with the code of a run that is to be repeated; temporary files go first."""
+    cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress line hides it
+    with contextlib.suppress(OSError):
+        os.write(2, f"{cursor}{talk.STOPPED}\n".encode())
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way to end while threads wait, and leave no file
+    os._exit(report.PENDING)
+
+
+@contextlib.contextmanager
+def asking() -> Iterator[None]:
+    """While a person is asked nothing is under way: Ctrl-C and SIGTERM end it there."""
+    before = {one: signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

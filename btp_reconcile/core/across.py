@@ -163,8 +163,9 @@ def _names_taken(instances: Sequence[Instance], found: Found) -> None:
                 (first.node.place,),
             )
     for names in scopes.values():
+        nodes = {known: other.node for known, other in names.items()}
         for name, one in names.items():
-            _generation(name, one, {known: other.node for known, other in names.items()}, found)
+            _generation(name, one, nodes, found)
 
 
 def _key_names(keys: Sequence[Key], instances: set[Address], found: Found) -> None:

@@ -236,7 +236,7 @@ def build(documents: Sequence[Document]) -> Catalogue:
         node = walker.walk(merge.nodes(document))
         top = Source(document.file)
         for name in _REQUIRED:
-            if name not in node.value:
+            if node.value.get(name) is None or node.value[name].gone:
                 found.say("catalogue/missing", f"a catalogue file needs '{name}'", top, f"add `{name}: …`")
         _inner(node, found)
         if len(found.by_place) == before:
@@ -254,7 +254,7 @@ def _inner(node: merge.Node, found: Found) -> None:
         listed = node.get(part)
         for item in listed.value if listed and isinstance(listed.value, list) else ():
             for name in needed:
-                if isinstance(item.value, dict) and name not in item.value:
+                if isinstance(item.value, dict) and item.get(name) is None:
                     found.say("catalogue/missing", f"a known error needs '{name}'", item, f"add `{name}: …`")
     urls = node.get("key_shape", "urls")
     requests = node.get("verify")

@@ -77,5 +77,31 @@ CODES: dict[str, str] = {
     "catalogue/missing": "Something that a catalogue file needs is missing.",
     "catalogue/schema": "`parameters` or `key_parameters` is no JSON Schema.",
     "catalogue/unknown-url": "A request of `verify` names a URL that the key does not have.",
+    # credentials
+    "access/none": "There are no credentials for a service that must be asked.",
+    "access/key": "Credentials that cannot be used: no service key, or one for something else.",
+    "access/shared-key": "One Service Manager key for several subaccounts; it opens only its own.",
+    # what the platform shows
+    "platform/unseen": "A part of the platform could not be asked, so nothing was planned there.",
+    "conflict/exists": "Something of this name exists already and is not known to be ours.",
+    "conflict/foreign": "Something of this name belongs to another owner or another tool.",
+    "conflict/nothing-to-adopt": "What is to be adopted does not exist.",
+    "conflict/adopt-differs": "What is to be adopted is something else than the spec says.",
+    "conflict/adopt-broken": "What is to be adopted is not usable.",
+    "conflict/not-ours-to-delete": "What is to be absent exists, but is not ours.",
+    "entitlement/ambiguous": "Several plans of this service and name; `unique_id` tells them apart.",
+    "entitlement/auto-assigned": "The platform assigned it by itself and keeps it.",
+    "entitlement/in-use": "There are still instances of the plan that is to be taken away.",
+    "entitlement/limit": "More than one subaccount may have.",
+    "entitlement/quota": "More than the global account has left.",
+    "plan/ambiguous": "A service plan is offered by several brokers.",
+    "subaccount/region": "A subaccount is in another region than the spec says.",
+    "subaccount/unknown": "The global account has no subaccount of this id.",
+    # what stands against a plan
+    "plan/stale": "A plan file is not what would be done now.",
+    "plan/unknown-address": "An address on the command line that nothing has.",
+    "safety/protected": "Something protected would be deleted or replaced.",
+    "safety/would-be-lost": "An instance would be deleted with keys in it that are not ours.",
+    "safety/many-deletions": "A large share of what is managed would be deleted or replaced at once.",
 }
 """code → what it means."""

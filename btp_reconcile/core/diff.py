@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,15 @@ from btp_reconcile.core.model import (
     Secret,
     Seen,
     Wanted,
+    key_of,
 )
 
 if TYPE_CHECKING:
     from btp_reconcile.core.catalogue import Catalogue
     from btp_reconcile.core.kind import Kind
 
+MOST_NAMES = 8
+"""How many names a hint lists."""
 RUNTIME_SERVICE = {"cloudfoundry": "cloud_foundry", "other": "service_manager"}
 
 
@@ -62,6 +66,8 @@ class View:
     objections: list[Problem] = field(default_factory=list)
     disputed: set[Address] = field(default_factory=set)
     """Addresses with a conflict: nothing can be said about what stands in them."""
+    lost: set[str] = field(default_factory=set)
+    """Subaccounts that are not where the spec looks for them."""
     claimed: set[tuple[str, str, str]] = field(default_factory=set)
     """(kind, runtime, id) of every fact that a wanted thing stands for."""
 
@@ -159,6 +165,7 @@ def compare(
 ) -> Differences:
     """Everything that differs, in dependency order."""
     view = View(wanted, facts, catalogue, policy)
+    _check_places(view)
     compares = {kind.name: kind.compare for kind in kinds}
     for resource in wanted.resources:
         change = compares[resource.address.kind](resource, view)
@@ -167,7 +174,11 @@ def compare(
     leftover = _unmanaged(view)
     for change in _prune(leftover, view):
         view.changes.setdefault(change.address, change)
+    _with_their_instances(view)
+    _check_addresses(view)
     changes = _targeted(tuple(view.changes.values()), view)
+    view.changes = {change.address: change for change in changes}
+    _check_lost(view)
     for kind in kinds:
         view.objections.extend(kind.check([one for one in changes if one.address.kind == kind.name], view))
     kept = {change.address for change in changes}
@@ -201,6 +212,57 @@ def _targeted(changes: tuple[Change, ...], view: View) -> tuple[Change, ...]:
         wanted |= more
 
 
+# --- is it the right place ------------------------------------------------------------------------------
+
+
+def _check_places(view: View) -> None:
+    """A subaccount must be there, and where the spec says: a copied id is how things get into the wrong one."""
+    asked = {one.address.subaccount for one in view.wanted.of("entitlement")}
+    for name in sorted(asked):
+        place = view.wanted.subaccounts[name]
+        if view.unseen(name, "entitlements"):
+            continue
+        fact = next((one for one in view.facts.of("subaccount") if one.subaccount == name), None)
+        if fact is None:
+            view.lost.add(name)
+            view.objections.append(
+                Problem(
+                    "subaccount/unknown",
+                    f"the global account that access.central opens has no subaccount {name} with id {place.id}",
+                    place.source,
+                    hint="correct the id (the cockpit shows it as the subaccount's ID), or use the key of its "
+                    "global account",
+                )
+            )
+        elif fact.attributes.get("region") not in {place.region, None, ""}:
+            view.objections.append(
+                Problem(
+                    "subaccount/region",
+                    f"subaccount {name} ({place.id}) is in region {fact.attributes['region']} and is called "
+                    f"{fact.name!r} there; the spec says {place.region}",
+                    place.source,
+                    hint="correct the region, or the id if another subaccount was meant",
+                )
+            )
+
+
+def _check_addresses(view: View) -> None:
+    """An address on the command line that means nothing would be obeyed by doing nothing."""
+    known = [*view.resources, *view.changes]
+    for option, addresses in (("--target", view.policy.targets), ("--reapply", sorted(view.policy.reapply))):
+        for address in addresses:
+            if any(one.within(address) for one in known):
+                continue
+            near = get_close_matches(str(address), map(str, known), 1)
+            view.objections.append(
+                Problem(
+                    "plan/unknown-address",
+                    f"{option} {address} is nothing that these specs or this plan name",
+                    hint=f"did you mean {near[0]}?" if near else "a plan without it shows every address",
+                )
+            )
+
+
 # --- the common life of marked things -------------------------------------------------------------------
 
 Fields = Callable[[Resource, Fact, View], tuple[FieldChange, ...]]
@@ -212,6 +274,10 @@ class Life:
 
     noun: str
     fields: Fields
+    wishes: Callable[[Resource], tuple[FieldChange, ...]]
+    """What a new one will be, for who approves it."""
+    immutable: str
+    """Why a new one is needed if certain fields differ."""
     anew: Action
     """What a forced new generation is called: replace (instance) or rotate (key)."""
     retire_by_itself: bool
@@ -221,8 +287,6 @@ class Life:
 def live(resource: Resource, view: View, life: Life, place: Place) -> Change | None:
     """The change of one marked thing, from what is there."""
     generations = _generations(resource, view, place)
-    if not generations and resource.owner_was:
-        generations = _generations(resource, view, place, resource.owner_was)
     for fact in generations:
         view.claimed.add((fact.kind, fact.runtime, fact.id))
     if resource.absent:
@@ -253,13 +317,13 @@ class Place:
     """False while the parent does not exist yet."""
 
 
-def _generations(resource: Resource, view: View, place: Place, owner: str | None = None) -> list[Fact]:
-    mark = resource.mark
+def _generations(resource: Resource, view: View, place: Place) -> list[Fact]:
+    """All that carry its mark, oldest first; those of the former owner too, also when the newest is re-marked."""
+    mark, where = resource.mark, (resource.address.kind, resource.address.subaccount)
     found = [
         fact
-        for fact in view.marked.get(
-            (resource.address.kind, resource.address.subaccount, owner or mark.owner, mark.name), ()
-        )
+        for owner in dict.fromkeys((mark.owner, resource.owner_was or mark.owner))
+        for fact in view.marked.get((*where, owner, mark.name), ())
         if fact.mark
         and fact.mark.spec == mark.spec
         and (place.parents is None or fact.parent in place.parents)
@@ -288,13 +352,17 @@ def _absent(resource: Resource, view: View, generations: list[Fact], place: Plac
         if resource.adopt is None or stranger.foreign or (stranger.mark and not _ours(stranger, resource)):
             view.object(
                 "conflict/not-ours-to-delete",
-                f"{_what(stranger)} exists, but {_whose(stranger)}",
+                f"{_what(stranger)} is to be absent, but {_whose(stranger)}",
                 resource,
-                "take it out of the spec, or say adopt: true beside ensure: absent if it may go",
+                "take it out of the spec, or say adopt: true beside ensure: absent if it may go"
+                if _free(stranger)
+                else "take it out of the spec; its owner must delete it",
             )
             return None
         view.claimed.add((stranger.kind, stranger.runtime, stranger.id))
         generations = [stranger]
+    if all(_going(one) for one in generations):
+        return _awaited(resource, generations[-1])
     if resource.protect:
         view.object(
             "safety/protected",
@@ -308,9 +376,18 @@ def _absent(resource: Resource, view: View, generations: list[Fact], place: Plac
         "ensure: absent",
         wanted=resource,
         found=generations[-1],
-        generation=generations[-1].mark.generation if generations[-1].mark else 1,
+        generation=_generation(generations[-1]),
         retired=tuple(generations),
     )
+
+
+def _going(fact: Fact) -> bool:
+    """Is it being deleted already?"""
+    return fact.phase is Phase.PENDING and fact.operation is not None and fact.operation.type == "delete"
+
+
+def _free(fact: Fact) -> bool:
+    return not fact.mark and not fact.foreign
 
 
 def _without_mark(resource: Resource, view: View, life: Life, place: Place) -> Change | None:
@@ -325,7 +402,7 @@ def _without_mark(resource: Resource, view: View, life: Life, place: Place) -> C
             "conflict/foreign",
             f"{_what(found)} exists, but {_whose(found)}",
             resource,
-            "choose another name: for yours, or take it out of the other's hands first; "
+            "give yours another name, or take it out of the other's hands first; "
             "manage: observe only watches it",
         )
         return None
@@ -340,7 +417,9 @@ def _without_mark(resource: Resource, view: View, life: Life, place: Place) -> C
 
 def _candidate(resource: Resource, view: View, place: Place) -> Fact | None:
     if resource.adopt and resource.adopt.id:
-        return view.by_id.get((resource.address.kind, resource.address.subaccount, resource.adopt.id))
+        found = view.by_id.get((resource.address.kind, resource.address.subaccount, resource.adopt.id))
+        elsewhere = found is not None and found.kind == "key" and found.parent != place.parent
+        return None if elsewhere else found
     return _by_name(resource, view, place)
 
 
@@ -357,31 +436,53 @@ def _missing(resource: Resource, view: View, life: Life, place: Place) -> Change
         wanted = resource.adopt.id or resource.adopt.name
         view.object(
             "conflict/nothing-to-adopt",
-            f"{resource.address} is to adopt {wanted!r}, but there is no such {life.noun}",
+            f"{resource.address} is to adopt {wanted!r}, but there is no such {life.noun}"
+            + (" in its instance" if life.noun == "key" else ""),
             resource,
-            _candidates(resource, view, place) or "take adopt out of the spec to have it created",
+            f"{_candidates(resource, view, place)}take adopt out of the spec to have it created",
         )
         return None
     if resource.observe_only:
         missing = FieldChange("exists", before=False, after=True)
         return Change(resource.address, Action.KEEP, "is missing; observed only", (missing,), resource)
-    return Change(resource.address, Action.CREATE, "not there yet", wanted=resource)
+    return Change(
+        resource.address,
+        Action.CREATE,
+        "not there yet",
+        life.wishes(resource),
+        resource,
+        notes=_look_alikes(resource, view, place) if life.noun == "instance" else (),
+    )
+
+
+def _look_alikes(resource: Resource, view: View, place: Place) -> tuple[str, ...]:
+    """Perhaps what is wanted is there under another name, made by hand or by a booster."""
+    if free := _free_names(resource, view, place):
+        return (f"of this plan there is already: {free}; adopt: {{name: …}} would take one over",)
+    return ()
 
 
 def _dispute(resource: Resource, view: View, found: Fact, life: Life, place: Place) -> None:
     view.disputed.add(resource.address)
-    others = _candidates(resource, view, place)
+    free = _candidates(resource, view, place)
     view.object(
         "conflict/exists",
         f"{_what(found)} exists already, and {_whose(found)}",
         resource,
-        "say adopt: true to take it over, manage: observe to watch it only, or give this "
-        f"{life.noun} another name:" + (f"; {others}" if others else ""),
+        f"three answers: adopt: true takes it over; manage: observe only watches it; name: OTHER-NAME makes "
+        f"another {life.noun} beside it"
+        + (f". {free}adopt: {{name: …}} or adopt: {{id: …}} takes one of these" if free else ""),
     )
 
 
 def _candidates(resource: Resource, view: View, place: Place) -> str:
-    """What else of that plan is there and nobody's."""
+    free = _free_names(resource, view, place)
+    what = "in this instance" if resource.address.kind == "key" else "of this plan"
+    return f"{what[0].upper()}{what[1:]} there is: {free}. " if free else ""
+
+
+def _free_names(resource: Resource, view: View, place: Place) -> str:
+    """What of that plan is there and nobody's."""
     inside = view.inside.get((resource.address.kind, resource.address.subaccount, place.parent), ())
     free = sorted(
         fact.name
@@ -392,7 +493,7 @@ def _candidates(resource: Resource, view: View, place: Place) -> str:
         and fact.attributes.get("service", "") == resource.spec.get("service", "")
         and fact.attributes.get("plan", resource.spec["plan"]) == resource.spec["plan"]
     )
-    return f"of this plan there is: {', '.join(free)}" if free else ""
+    return ", ".join(free[:MOST_NAMES]) + (f" and {len(free) - MOST_NAMES} more" if free[MOST_NAMES:] else "")
 
 
 def _adopted(resource: Resource, found: Fact, view: View, life: Life) -> Change | None:
@@ -416,7 +517,8 @@ def _adopted(resource: Resource, found: Fact, view: View, life: Life) -> Change 
     return Change(
         resource.address,
         Action.ADOPT,
-        f"takes over {life.noun} {found.name}, which carries no mark",
+        f"takes over {life.noun} {found.name}, which "
+        + (f"spec {found.mark.spec!r} made" if found.mark else "carries no mark"),
         fields,
         resource,
         found,
@@ -454,16 +556,24 @@ def _awaited(resource: Resource, found: Fact) -> Change:
 def _broken(
     resource: Resource, newest: Fact, generations: list[Fact], view: View, life: Life, place: Place
 ) -> Change | None:
+    fields = _without_ignored(life.fields(resource, newest, view), resource)
+    if place.moved:
+        return _anew(resource, newest, generations, view, life, place, "its instance is made anew", fields)
     if newest.operation and newest.operation.type == "delete":
-        return _anew(resource, newest, generations, view, life, place, "its deletion failed half-way")
+        why = "its deletion failed half-way, so it cannot be used any more"
+        return _anew(resource, newest, generations, view, life, place, why, fields, (newest,))
+    if (newest.runtime, newest.parent) != (place.runtime, place.parent):
+        why = "its creation failed elsewhere; it is made where the spec says now"
+        return _anew(resource, newest, generations, view, life, place, why, fields, (newest,))
     detail = newest.detail or "no reason given"
     known = view.catalogue.known_error(resource.spec["service"], resource.spec["plan"], detail)
-    same = newest.fingerprint and not fingerprint.compare(
+    differs = fingerprint.compare(
         newest.fingerprint,
-        resource.spec.get("parameters", {}),
+        resource.spec["parameters"],
         view.fingerprint_key(resource.address.subaccount),
         {},
     )
+    same = newest.fingerprint and not any(one.changes for one in differs)
     if known and known.final and same:
         return Change(
             resource.address,
@@ -472,17 +582,16 @@ def _broken(
             wanted=resource,
             found=newest,
             generation=_generation(newest),
-            gate=f"{known.meaning}; {known.hint}",
+            gate=f"{known.meaning} {known.hint} It is tried again when its parameters have changed.",
         )
-    if place.moved:
-        return _anew(resource, newest, generations, view, life, place, "its instance is replaced")
     return Change(
         resource.address,
         Action.CREATE,
-        f"a creation failed ({detail}) and is made again",
-        wanted=resource,
-        found=newest,
-        generation=_generation(newest),
+        f"its creation failed and is tried again: {detail}",
+        life.wishes(resource),
+        resource,
+        newest,
+        _generation(newest),
     )
 
 
@@ -491,16 +600,12 @@ def _ready(
 ) -> Change | None:
     fields = _without_ignored(life.fields(resource, newest, view), resource)
     if place.moved:
-        return _anew(
-            resource, newest, generations, view, life, place, "its instance gets a new generation", fields
-        )
+        return _anew(resource, newest, generations, view, life, place, "its instance is made anew", fields)
     changed = tuple(one for one in fields if one.changes)
     forced = [one for one in changed if one.forces_replace]
     if forced:
-        said = ", ".join(one.path for one in forced)
-        return _anew(
-            resource, newest, generations, view, life, place, f"{said} cannot be changed in place", fields
-        )
+        why = f"{_differ(forced)}; {life.immutable}"
+        return _anew(resource, newest, generations, view, life, place, why, fields)
     again = resource.address in view.policy.reapply
     if again and life.anew is Action.ROTATE:
         return _anew(resource, newest, generations, view, life, place, "asked for by --reapply", fields)
@@ -525,6 +630,7 @@ def _ready(
             resource,
             newest,
             _generation(newest),
+            notes=_failed(newest),
             send=_sent(fields, resource, again=again),
         )
     return _retired(resource, newest, generations, view, life, fields)
@@ -532,7 +638,7 @@ def _ready(
 
 def _differ(changed: Sequence[FieldChange]) -> str:
     names = [one.path for one in changed]
-    return f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}"
+    return f"differs: {', '.join(names)}"
 
 
 def _sent(fields: Iterable[FieldChange], resource: Resource, *, again: bool = False) -> dict[str, object]:
@@ -556,9 +662,13 @@ def _anew(
     place: Place,
     reason: str,
     fields: tuple[FieldChange, ...] = (),
+    gone: tuple[Fact, ...] = (),
 ) -> Change:
-    """A new generation beside the old one; the old one goes when its time has come."""
-    if resource.protect:
+    """A new generation beside the old one; the old one goes when its time has come.
+
+    `gone` never came to be usable, or is so no more: it goes as soon as the new one is there.
+    """
+    if resource.protect and not gone:
         view.object(
             "safety/protected",
             f"{resource.address} is protected and would be replaced: {reason}",
@@ -566,7 +676,8 @@ def _anew(
             "say protect: false in the spec if a new one may be made and the old one given up",
         )
     now = life.retire_by_itself and resource.keep_old_for == 0
-    kept = "" if now else f"{newest.name} is kept {_for(resource.keep_old_for)} after that"
+    retired = tuple(generations) if now else gone
+    kept = "" if newest in retired else _kept(newest, resource, life)
     return Change(
         resource.address,
         life.anew,
@@ -575,9 +686,26 @@ def _anew(
         resource,
         newest,
         next_generation(resource, view, generations, place),
-        retired=tuple(generations) if now else (),
+        retired=retired,
         notes=(kept,) if kept else (),
     )
+
+
+def _kept(old: Fact, resource: Resource, life: Life) -> str:
+    """What becomes of a generation that is superseded by this change."""
+    span = _for(resource.keep_old_for)
+    want = resource.spec
+    where = ""
+    if old.runtime != want["runtime"]:
+        where = f" in runtime {old.runtime}"
+    elif old.attributes.get("space") != want.get("space"):
+        where = f" in space {old.attributes.get('space')}"
+    if life.retire_by_itself:
+        return (
+            f"the old one ({old.name}{where}) is kept for {span} after that; the next apply then deletes it"
+        )
+    later = f", {span} after that at the earliest" if resource.keep_old_for else ""
+    return f"the old one ({old.name}{where}) stays; only --allow {resource.address} deletes it{later}"
 
 
 def _retired(
@@ -589,27 +717,30 @@ def _retired(
     fields: tuple[FieldChange, ...],
 ) -> Change:
     old = tuple(generations[:-1])
+    unknown = any(one.seen is Seen.UNKNOWN for one in fields)
     keep = Change(
         resource.address,
         Action.KEEP,
-        "in sync",
+        "in sync as far as can be seen" if unknown else "in sync",
         fields,
         resource,
         newest,
         _generation(newest),
-        notes=(newest.detail,) if newest.detail else (),
+        notes=_failed(newest),
     )
     if not old:
         return keep
     names = ", ".join(sorted(fact.name for fact in old))
+    are = "are" if len(old) > 1 else "is"
+    allow = "" if life.retire_by_itself else f"--allow {resource.address}"
     since = fingerprint.epoch(newest.created_at)
     due = since is not None and since + resource.keep_old_for <= view.policy.now
     if not due:
         until = (since or view.policy.now) + resource.keep_old_for
-        return replace(keep, notes=(*keep.notes, f"superseded, kept until {_day(until)}: {names}"))
-    if not life.retire_by_itself and str(resource.address) not in view.policy.allow:
-        note = f"superseded: {names}; --allow {resource.address} deletes it"
-        return replace(keep, notes=(*keep.notes, note))
+        note = f"{names} {are} superseded and kept until {_day(until)}"
+        return replace(keep, notes=(*keep.notes, f"{note}; after that {allow} deletes" if allow else note))
+    if allow and str(resource.address) not in view.policy.allow:
+        return replace(keep, notes=(*keep.notes, f"{names} {are} superseded; {allow} deletes"))
     if resource.protect:
         view.object(
             "safety/protected",
@@ -617,7 +748,13 @@ def _retired(
             resource,
             "say protect: false in the spec if the old one may really go",
         )
-    return replace(keep, action=Action.RETIRE, reason=f"superseded: {names}", retired=old)
+    return replace(keep, action=Action.RETIRE, reason=f"superseded by {newest.name}", retired=old)
+
+
+def _failed(fact: Fact) -> tuple[str, ...]:
+    """What the platform says of a last operation that failed and left the thing in use."""
+    doing = fact.operation.type if fact.operation else "operation"
+    return (f"its last {doing} failed: {fact.detail}",) if fact.detail else ()
 
 
 def _generation(fact: Fact) -> int:
@@ -697,11 +834,15 @@ def _forced(path: str, resource: Resource) -> bool:
 
 def newest_in(resource: Resource, view: View, parents: tuple[str | None, ...]) -> Fact | None:
     """The newest generation that stands in one of these."""
-    place = Place("", None, parents)
-    found = _generations(resource, view, place)
-    if not found and resource.owner_was:
-        found = _generations(resource, view, place, resource.owner_was)
+    found = _generations(resource, view, Place("", None, parents))
     return found[-1] if found else None
+
+
+def wished(resource: Resource) -> tuple[FieldChange, ...]:
+    """The parameters a new one is made with, one entry each."""
+    return tuple(
+        FieldChange(f"parameters.{name}", None, value) for name, value in resource.spec["parameters"].items()
+    )
 
 
 # --- what nobody wants any more -------------------------------------------------------------------------
@@ -731,8 +872,10 @@ def _prune(leftover: Sequence[Fact], view: View) -> Iterable[Change]:
         if view.policy.prune or fact.parent in doomed:
             pruned[_address(fact, view)].append(fact)
     for address, facts in pruned.items():
+        for fact in facts:
+            _check_pruned(fact, address, view)
         reason = (
-            "no spec names it any more" if view.policy.prune else "it stands in an instance that is deleted"
+            "its instance is deleted" if facts[-1].parent in doomed else "no spec names it any more (--prune)"
         )
         yield Change(
             address,
@@ -742,6 +885,74 @@ def _prune(leftover: Sequence[Fact], view: View) -> Iterable[Change]:
             generation=_generation(facts[-1]),
             retired=tuple(facts),
         )
+
+
+def _check_pruned(fact: Fact, address: Address, view: View) -> None:
+    """What the catalogue calls irreplaceable is protected, also when its entry in the spec has been lost."""
+    said = fact.attributes
+    api = view.catalogue.offered(str(said.get("service")), str(said.get("plan")))
+    if fact.kind == "instance" and api is not None and api.protect:
+        view.object(
+            "safety/protected",
+            f"{address} ({fact.name}) is of {api.service}/{api.plan}, which is protected, and would be pruned",
+            None,
+            "declare it again with ensure: absent and protect: false if it may really go",
+            address,
+        )
+
+
+# --- what stands in an instance that goes ---------------------------------------------------------------
+
+
+def _with_their_instances(view: View) -> None:
+    """Our keys go before the instance they stand in, however long they were to be kept."""
+    for fact in _lost(view):
+        address = _address(fact, view)
+        change = view.changes.get(address)
+        wanted = change.wanted if change else None
+        if change is None or wanted is None or change.gate or wanted.observe_only:
+            continue
+        if fact.mark and (fact.mark.spec, _ours(fact, wanted)) == (wanted.mark.spec, True):
+            kept = change.action is Action.KEEP
+            view.changes[address] = replace(
+                change,
+                action=Action.RETIRE if kept else change.action,
+                reason="the superseded instance it stands in is deleted" if kept else change.reason,
+                retired=(*change.retired, fact),
+                notes=tuple(note for note in change.notes if fact.name not in note),
+            )
+
+
+def _check_lost(view: View) -> None:
+    """The platform takes along what stands in an instance. What is not ours to delete refuses that."""
+    inside: dict[str, list[Fact]] = defaultdict(list)
+    for fact in _lost(view):
+        inside[fact.parent or ""].append(fact)
+    for change in view.changes.values():
+        for gone in change.retired if change.address.kind == "instance" else ():
+            if lost := inside.get(gone.id):
+                said = ", ".join(sorted(f"{one.name} ({_whose(one)})" for one in lost))
+                view.object(
+                    "safety/would-be-lost",
+                    f"instance {gone.name!r} would be deleted, and these keys with it, which are not ours to delete: "
+                    f"{said}",
+                    change.wanted,
+                    "have their owners delete them first, or keep the instance",
+                    change.address,
+                )
+
+
+def _lost(view: View) -> list[Fact]:
+    """Keys that nobody deletes, in instances that are deleted."""
+    gone = {key_of(fact) for change in view.changes.values() for fact in change.retired}
+    return [
+        fact
+        for change in tuple(view.changes.values())
+        if change.address.kind == "instance" and not change.gate
+        for instance in change.retired
+        for fact in view.inside.get(("key", instance.subaccount, instance.id), ())
+        if key_of(fact) not in gone
+    ]
 
 
 def _address(fact: Fact, view: View) -> Address:

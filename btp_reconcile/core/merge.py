@@ -29,16 +29,10 @@ class Document:
 class _Marker:
     """A value that no YAML file can hold."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
 
-    def __repr__(self) -> str:
-        return self.name
-
-
-WRONG = _Marker("WRONG")
+WRONG = _Marker()
 """Stands where something unusable was written and has been complained about already."""
-REMOVED = _Marker("REMOVED")
+REMOVED = _Marker()
 """Stands where a `null` took away what a lower layer had."""
 
 

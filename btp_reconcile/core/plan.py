@@ -20,6 +20,7 @@ from btp_reconcile.core.model import (
     Secret,
     Step,
     StepId,
+    Subaccount,
     Verb,
     key_of,
 )
@@ -39,36 +40,41 @@ def arrange(differences: Differences, policy: Policy) -> Plan:
     """The plan: every change with its steps, in an order in which nothing comes before what it needs."""
     view = differences.view
     changes = tuple(_gated(differences.changes, view))
-    steps = _steps(changes, view)
+    steps = tuple(_in_order(_steps(changes, view)))
     objections = [*differences.objections, *_too_many(changes, differences, policy)]
     return Plan(
         changes,
         steps,
         tuple(objections),
         differences.unmanaged,
-        digest(changes, objections),
+        digest(changes, steps, objections, view.wanted.subaccounts),
         unseen=tuple(dict.fromkeys(view.facts.unseen.values())),
     )
 
 
 def _gated(changes: Sequence[Change], view: View) -> Iterable[Change]:
-    """What stands on something that waits for a person waits too, and says for what."""
-    closed: dict[Address, Change] = {}
+    """What stands on something that waits for a person waits too, and says for what it waits in the end."""
+    roots: dict[Address, Address] = {}
     for change in changes:
         held = change
-        if change.action in {Action.CREATE, Action.REPLACE, Action.ROTATE} and not change.gate:
-            resource = view.resources.get(change.address)
-            blockers = [closed[one] for one in (resource.requires if resource else ()) if one in closed]
-            if blockers:
-                held = replace(
-                    change,
-                    action=Action.AWAIT,
-                    gate=f"needs {blockers[0].address}, which waits: {blockers[0].gate}",
-                    retired=(),
-                )
+        resource = view.resources.get(change.address)
+        needs = resource.requires if resource and not _visible(resource, view) else ()
+        blockers = [roots[one] for one in needs if one in roots]
+        makes = change.action in {Action.CREATE, Action.REPLACE, Action.ROTATE} or "plan" in change.send
+        if blockers and makes and not change.gate:
+            why = f"it needs {blockers[0]}, which waits"
+            held = replace(change, action=Action.AWAIT, gate=why, retired=())
         if held.gate:
-            closed[held.address] = held
+            roots[held.address] = blockers[0] if blockers else held.address
         yield held
+
+
+def _visible(resource: Resource, view: View) -> bool:
+    """Is the plan of an instance in the marketplace? Then it does not matter who may entitle it."""
+    said = resource.spec
+    return resource.address.kind == "instance" and bool(
+        view.plans(resource.address.subaccount, said["runtime"], said["service"], said["plan"])
+    )
 
 
 # --- steps ----------------------------------------------------------------------------------------------
@@ -131,7 +137,7 @@ def _name(change: Change, view: View) -> str:
 def _removing(change: Change) -> Iterable[Step]:
     for fact in change.retired:
         generation = fact.mark.generation if fact.mark else 1
-        suffix = "" if len({one.id for one in change.retired}) == 1 else f"@{fact.runtime}/{fact.name}"
+        suffix = "" if len({one.id for one in change.retired}) == 1 else f"@{fact.id}"
         step_id = StepId(_id(Verb.DELETE, change.address, generation) + suffix)
         yield Step(step_id, Verb.DELETE, change.address, generation, found=fact, name=fact.name)
 
@@ -147,7 +153,8 @@ def _ordered_removals(removed: Sequence[Step], made: Mapping[Address, Step]) -> 
     """Old after new, keys before their instance, instances before the entitlement they need."""
     keys_in: dict[str, list[StepId]] = defaultdict(list)
     instances_of: dict[tuple[str, str, str], list[StepId]] = defaultdict(list)
-    for step in removed:
+    awaited = [step for step in made.values() if step.verb is Verb.AWAIT]  # perhaps on its way out already
+    for step in (*removed, *awaited):
         if step.found and step.address.kind == "key" and step.found.parent:
             keys_in[step.found.parent].append(step.id)
         if step.found and step.address.kind == "instance":
@@ -199,6 +206,23 @@ def _direction(change: Change) -> int:
     return 1
 
 
+def _in_order(steps: Sequence[Step]) -> Iterable[Step]:
+    """The same steps, each after what it needs."""
+    by_id = {step.id: step for step in steps}
+    given: set[StepId] = set()
+
+    def give(step: Step) -> Iterable[Step]:
+        if step.id in given:
+            return
+        given.add(step.id)
+        for one in step.requires:
+            yield from give(by_id[one])
+        yield step
+
+    for step in steps:
+        yield from give(step)
+
+
 def _id(verb: Verb, address: Address, generation: int) -> StepId:
     return StepId(f"{verb} {address}#{generation}")
 
@@ -209,7 +233,11 @@ def _id(verb: Verb, address: Address, generation: int) -> StepId:
 def _too_many(changes: Sequence[Change], differences: Differences, policy: Policy) -> Iterable[Problem]:
     """A large share of what we manage must not go by accident."""
     view = differences.view
-    managed = {key_of(fact) for fact in view.facts.all if fact.kind in {"instance", "key"} and fact.mark}
+    managed = {
+        key_of(fact)
+        for fact in view.facts.all
+        if fact.kind in {"instance", "key"} and (key_of(fact) in view.claimed or _marked(fact, view))
+    }
     gone = {
         key_of(fact)
         for change in changes
@@ -226,6 +254,10 @@ def _too_many(changes: Sequence[Change], differences: Differences, policy: Polic
     )
 
 
+def _marked(fact: Fact, view: View) -> bool:
+    return fact.mark is not None and (fact.mark.owner, fact.mark.spec) in view.wanted.owners
+
+
 def _given_up(change: Change) -> Iterable[Fact]:
     if change.action is Action.DELETE:
         return change.retired
@@ -237,8 +269,13 @@ def _given_up(change: Change) -> Iterable[Fact]:
 # --- the promise ----------------------------------------------------------------------------------------
 
 
-def digest(changes: Sequence[Change], objections: Sequence[Problem]) -> str:
-    """What a saved plan promises: only what was compared and decided, never wording or times."""
+def digest(
+    changes: Sequence[Change],
+    steps: Sequence[Step],
+    objections: Sequence[Problem],
+    places: Mapping[str, Subaccount],
+) -> str:
+    """What a saved plan promises: where, what was compared, and what was decided; never wording or times."""
     body = [
         [
             str(change.address),
@@ -248,12 +285,23 @@ def digest(changes: Sequence[Change], objections: Sequence[Problem]) -> str:
             [[one.path, one.before, one.after, one.seen, one.changes] for one in change.fields],
             [change.found.id, change.found.phase] if change.found else None,
             [fact.id for fact in change.retired],
+            change.send,
+            [change.wanted.mark.owner, change.wanted.mark.spec] if change.wanted else None,
         ]
         for change in changes
     ]
+    work = [[step.id, step.name, step.requires] for step in steps]
     said = [[problem.code, str(problem.address)] for problem in objections]
-    text = json.dumps([body, said], sort_keys=True, separators=(",", ":"), default=_plain)
+    where = [
+        [name, places[name].id, places[name].region, _foundry(places[name])]
+        for name in sorted({change.address.subaccount for change in changes})
+    ]
+    text = json.dumps([body, work, said, where], sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _foundry(place: Subaccount) -> list[str] | None:
+    return [place.cloud_foundry.api, place.cloud_foundry.org] if place.cloud_foundry else None
 
 
 def _plain(value: Any) -> Any:

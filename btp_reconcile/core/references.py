@@ -29,7 +29,7 @@ def malformed(text: str) -> str | None:
 
 def whole(text: str) -> bool:
     """Is the text one reference and nothing else?"""
-    return bool(_WHOLE.match(text))
+    return bool(_WHOLE.fullmatch(text))
 
 
 def unescaped(text: str) -> str:

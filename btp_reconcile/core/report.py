@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from btp_reconcile.core.model import Action, Secret, Status
+from btp_reconcile.core.model import Action, Secret, Status, Verb
 
 if TYPE_CHECKING:
     from btp_reconcile.core.model import (
@@ -60,6 +61,9 @@ def plan_json(
     drift: bool = False,
 ) -> dict[str, Any]:
     """A plan as plain data. Holds no secret: what came from outside shows as its name."""
+    instances = [*plan.unmanaged, *(change.found for change in plan.changes if change.found)]
+    names = {fact.id: fact.name for fact in instances if fact.kind == "instance"}
+    made = {step.address: step.name for step in plan.steps if step.verb is Verb.CREATE}
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -69,9 +73,9 @@ def plan_json(
         "subaccounts": {
             name: {"id": one.id, "region": one.region} for name, one in sorted(subaccounts.items())
         },
-        "changes": [_change(change) for change in plan.changes],
+        "changes": [_change(change, made.get(change.address, "")) for change in plan.changes],
         "objections": [problem_json(one) for one in plan.objections],
-        "unmanaged": [_unmanaged(fact) for fact in plan.unmanaged],
+        "unmanaged": [_unmanaged(fact, names.get(fact.parent or "", "")) for fact in plan.unmanaged],
         "unseen": [problem_json(one) for one in plan.unseen],
         "warnings": [problem_json(one) for one in warnings],
     }
@@ -97,7 +101,7 @@ def problem_json(problem: Problem) -> dict[str, Any]:
     return data
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: Change, made: str) -> dict[str, Any]:
     data: dict[str, Any] = {
         "address": str(change.address),
         "action": str(change.action),
@@ -105,8 +109,12 @@ def _change(change: Change) -> dict[str, Any]:
         "generation": change.generation,
         "drifted": change.drifted,
     }
+    if made:
+        data["creates"] = made
     if change.gate:
         data["gate"] = change.gate
+    if change.send:
+        data["sends"] = sorted(change.send)
     if change.fields:
         data["fields"] = [_field(one) for one in change.fields]
     if change.found is not None:
@@ -141,13 +149,17 @@ def _found(fact: Fact) -> dict[str, Any]:
     data: dict[str, Any] = {"id": fact.id, "name": fact.name, "phase": str(fact.phase)}
     if fact.runtime:
         data["runtime"] = fact.runtime
+    if fact.attributes.get("space"):
+        data["space"] = fact.attributes["space"]
     if fact.mark:
         data["generation"] = fact.mark.generation
     return data
 
 
-def _unmanaged(fact: Fact) -> dict[str, Any]:
+def _unmanaged(fact: Fact, instance: str) -> dict[str, Any]:
     data = {"kind": fact.kind, "subaccount": fact.subaccount, **_found(fact)}
+    if instance:
+        data["instance"] = instance
     if fact.mark:
         data["mark"] = {"owner": fact.mark.owner, "spec": fact.mark.spec, "name": fact.mark.name}
     return data
@@ -204,6 +216,15 @@ Line = tuple[str, str]
 
 def plan_text(data: Mapping[str, Any]) -> Iterable[Line]:
     """A plan to be read aloud: what changes, each with its reason; what stands against it; the count."""
+    return ((style, printable(text)) for style, text in _plan_lines(data))
+
+
+def printable(text: str) -> str:
+    """Names and messages come from the platform: what could move a cursor or hide a line is made visible."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
+
+
+def _plan_lines(data: Mapping[str, Any]) -> Iterable[Line]:
     changes = data["changes"]
     shown = [one for one in changes if _worth_showing(one)]
     for name, about in data["subaccounts"].items():
@@ -215,8 +236,10 @@ def plan_text(data: Mapping[str, Any]) -> Iterable[Line]:
                 yield from _change_text(one)
             yield "", ""
     yield from _unmanaged_text(data["unmanaged"])
-    yield from _problems("Could not be seen", "red", data["unseen"])
-    yield from _problems("Stands against it", "red", data["objections"])
+    closed = [one for one in data["unseen"] if one["code"] == "access/none"]
+    yield from _problems("Not looked at", "", closed)
+    yield from _problems("Could not be seen", "red", [one for one in data["unseen"] if one not in closed])
+    yield from _problems("Stands against applying", "red", data["objections"])
     yield from _problems("Worth a look", "yellow", data["warnings"])
     yield from _closing(data)
 
@@ -237,30 +260,52 @@ def _change_text(change: Mapping[str, Any]) -> Iterable[Line]:
     sign = "!" if change.get("gate") else SIGNS[action]
     colour = "yellow" if change.get("gate") else COLOURS[action]
     generation = change["generation"]
-    suffix = f" (generation {generation})" if generation > 1 and action not in {"keep", "retire"} else ""
+    old = action in {"keep", "retire", "delete"}
+    suffix = f" (generation {generation})" if generation > 1 and not old else ""
     yield colour, f"  {sign} {change['address']}{suffix}"
     if change["reason"]:
         yield "dim", f"      {change['reason']}"
+    fresh = action == "create" or (action == "await" and not change.get("found"))
     for one in change.get("fields", ()):
         if one["changes"] or one["seen"] == "unknown":
-            yield "", f"      {_field_text(one)}"
+            sent = one["path"].partition(".")[0] in change.get("sends", ())
+            yield "", f"      {_field_text(one, fresh=fresh, sent=sent)}"
     if change.get("gate"):
         yield "yellow", f"      waits for a person: {change['gate']}"
-    if change.get("retired"):
-        names = ", ".join(one["name"] for one in change["retired"])
-        yield "red", f"      deletes {names}"
+    if change.get("creates") and _by_another_name(change):
+        yield colour, f"      named: {change['creates']}"
+    if change.get("retired") and not change["address"].startswith("entitlement:"):
+        names = dict.fromkeys(_gone_text(one, change) for one in change["retired"])
+        yield "red", f"      deletes {', '.join(names)}"
     for note in change.get("notes", ()):
         yield "dim", f"      note: {note}"
 
 
-def _field_text(one: Mapping[str, Any]) -> str:
+def _gone_text(gone: Mapping[str, Any], change: Mapping[str, Any]) -> str:
+    """Its name; and where it is, if what is made elsewhere has the same one."""
+    if gone["name"] != change.get("creates") or "runtime" not in gone:
+        return str(gone["name"])
+    return f"{gone['name']} in " + (
+        f"space {gone['space']}" if gone.get("space") else f"runtime {gone['runtime']}"
+    )
+
+
+def _by_another_name(change: Mapping[str, Any]) -> bool:
+    """Is what is made called something else than the address says? (An entitlement has no name.)"""
+    kind, _, path = change["address"].partition(":")
+    return bool(kind != "entitlement" and unquote(path.rpartition("/")[2]) != change["creates"])
+
+
+def _field_text(one: Mapping[str, Any], *, fresh: bool = False, sent: bool = False) -> str:
+    if fresh and one["before"] is None:
+        return f"{one['path']}: {value_text(one['after'])}"
     if one["seen"] == "unknown":
-        return f"{one['path']}: cannot be seen, left as it is" + (
-            f" ({one['note']})" if one.get("note") else ""
-        )
+        why = f" ({one['note']})" if one.get("note") else ""
+        done = f"sent as the spec says: {value_text(one['after'])}" if sent else "left as it is"
+        return f"{one['path']}: cannot be seen{why}, {done}"
     said = f"{one['path']}: {value_text(one['before'])} → {value_text(one['after'])}"
     if one["seen"] == "assumed":
-        said += "   (assumed: by our own record, the platform does not tell)"
+        said += "   (assumed, by our own record)"
     return said
 
 
@@ -274,17 +319,20 @@ def value_text(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {value_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(value_text(item) for item in value) + "]"
-    text = "".join(char if char.isprintable() else "�" for char in str(value))
+    text = printable(str(value))
     return text if len(text) <= 200 else text[:199] + "…"
 
 
 def _unmanaged_text(facts: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
     if not facts:
         return
-    yield "bold", "Unmanaged: carries our mark, but no spec names it any more"
+    yield "bold", "Unmanaged: carries the mark of a spec that does not name it any more"
     for one in facts:
-        yield "", f"    {one['kind']} {one['name']} in {one['subaccount']}"
-    yield "dim", "    --prune deletes these"
+        mark = one.get("mark") or {}
+        said = f", made by spec {mark['spec']} as {mark['name']}" if mark else ""
+        where = f" of instance {one['instance']}" if one.get("instance") else ""
+        yield "", f"    {one['kind']} {one['name']}{where} in {one['subaccount']}{said}"
+    yield "dim", "    left as they are; --prune deletes them"
     yield "", ""
 
 
@@ -304,7 +352,6 @@ def _problems(title: str, colour: str, problems: Sequence[Mapping[str, Any]]) ->
 
 def _closing(data: Mapping[str, Any]) -> Iterable[Line]:
     count = data["summary"]
-    name = "Drift" if data["kind"] == "drift" else "Plan"
     rest = [
         (count["replace"], "to replace"),
         (count["adopt"], "to adopt"),
@@ -314,27 +361,42 @@ def _closing(data: Mapping[str, Any]) -> Iterable[Line]:
         (count["gate"], "waiting for a person"),
     ]
     if data["kind"] == "drift":
-        drifted = sum(one["drifted"] for one in data["changes"])
-        waiting = count["await"] + count["gate"]
-        if not drifted and not waiting:
-            yield "green", f"In sync: {len(data['changes'])} checked, no drift."
+        yield _drift_closing(data)
+    elif not any(value for key, value in count.items() if key != "keep"):
+        if data["objections"]:
+            yield from _stands(data)
             return
-        yield (
-            "bold",
-            f"Drift: {drifted} of {len(data['changes'])} differ"
-            + (f", {waiting} waiting." if waiting else "."),
-        )
-        return
-    if not any(value for key, value in count.items() if key != "keep"):
-        yield "green", f"No changes: {count['keep']} in sync."
-        return
-    said = f"{name}: {count['create']} to add, {count['update']} to change, {count['delete']} to destroy"
-    said += "".join(f", {number} {words}" for number, words in rest if number)
-    yield "bold", said + "."
+        watched = sum(one["drifted"] for one in data["changes"])
+        differ = f", {watched} only observed and different" if watched else ""
+        yield ("" if watched else "green"), f"No changes: {count['keep'] - watched} in sync{differ}."
+    else:
+        said = f"Plan: {count['create']} to add, {count['update']} to change, {count['delete']} to destroy"
+        said += "".join(f", {number} {words}" for number, words in rest if number)
+        yield "bold", said + "."
+    yield from _stands(data)
+
+
+def _stands(data: Mapping[str, Any]) -> Iterable[Line]:
+    if stands := len(data["objections"]):
+        reasons = "one thing stands" if stands == 1 else f"{stands} things stand"
+        yield "red", f"Nothing is applied: {reasons} against it, see above."
+
+
+def _drift_closing(data: Mapping[str, Any]) -> Line:
+    drifted = sum(one["drifted"] for one in data["changes"])
+    waiting = data["summary"]["await"] + data["summary"]["gate"]
+    if not drifted and not waiting:
+        return "green", f"In sync: {len(data['changes'])} checked, no drift."
+    said = f"Drift: {drifted} of {len(data['changes'])} differ" if drifted else "No drift"
+    return "bold", said + (f", {waiting} waiting." if waiting else ".")
 
 
 def report_text(data: Mapping[str, Any]) -> Iterable[Line]:
     """How it went: what did not work first, then the count."""
+    return ((style, printable(text)) for style, text in _report_lines(data))
+
+
+def _report_lines(data: Mapping[str, Any]) -> Iterable[Line]:
     for one in data["outcomes"]:
         if one["status"] == "done":
             continue

@@ -204,6 +204,14 @@ class _Builder:
         api = text("api") or api_of_landscape(text("landscape") or region)
         return CloudFoundry(api.rstrip("/"), text("org") or "", text("space"))
 
+    def _filled(self, value: Any, *path: str | int) -> Any:
+        """A value of the spec with its references filled in; what is missing is told where it stands."""
+        if isinstance(value, Mapping):
+            return {key: self._filled(item, *path, key) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._filled(item, *path, index) for index, item in enumerate(value)]
+        return self.reader.fill(value, self.spec.source(*path), self.spec.file)
+
     def _mark(self, name: str) -> Mark:
         return Mark(self.spec.owner, self.spec.name, name)
 
@@ -257,7 +265,9 @@ class _Builder:
                 "runtime": want["runtime"],
                 "space": self.reader.text(space, source, self.spec.file) if space else None,
                 "tags": tuple(want.get("tags") or ()),
-                "parameters": self.reader.fill(want.get("parameters") or {}, source, self.spec.file),
+                "parameters": self._filled(
+                    want.get("parameters") or {}, "subaccounts", subaccount, "instances", name, "parameters"
+                ),
             },
             self._mark(name),
             name=want["name"],
@@ -283,19 +293,19 @@ class _Builder:
     def _key(
         self, subaccount: str, instance: str, want: Mapping[str, Any], name: str, key: Mapping[str, Any]
     ) -> Resource:
-        source = self.spec.source("subaccounts", subaccount, "instances", instance, "keys", name)
+        path = ("subaccounts", subaccount, "instances", instance, "keys", name)
         return Resource(
             Address("key", (subaccount, instance, name)),
             {
                 "service": want["service"],
                 "plan": want["plan"],
                 "runtime": want["runtime"],
-                "parameters": self.reader.fill(key.get("parameters") or {}, source, self.spec.file),
+                "parameters": self._filled(key.get("parameters") or {}, *path, "parameters"),
             },
             self._mark(name),
             name=key["name"],
             requires=(Address("instance", (subaccount, instance)),),
-            source=source,
+            source=self.spec.source(*path),
             absent=key.get("ensure") == "absent" or want.get("ensure") == "absent",
             observe_only=key.get("manage") == "observe" or want.get("manage") == "observe",
             adopt=_adoption(key.get("adopt")),
@@ -324,16 +334,8 @@ class _Builder:
                 if value is None or (service != "fingerprint_key" and service not in wanted):
                     continue
                 ignored = self.reader.outside.placeholders and service != "fingerprint_key"
-                services[service] = {} if ignored else self._credentials(value, path)
+                services[service] = {} if ignored else self._filled(value, *path)
             yield name, services
-
-    def _credentials(self, value: Any, path: tuple[str, ...]) -> Any:
-        if not isinstance(value, Mapping):
-            return self.reader.fill(value, self.spec.source(*path), self.spec.file)
-        return {
-            key: self.reader.fill(item, self.spec.source(*path, key), self.spec.file)
-            for key, item in value.items()
-        }
 
     def _services(self, subaccount: str, instances: Sequence[Resource]) -> set[str]:
         """Which services must be asked about a subaccount.

@@ -289,9 +289,9 @@ def build(kinds: Sequence[Kind], catalogue: Catalogue) -> dict[str, Any]:
         "enumDescriptions": [api.title for api in catalogue.apis],
     }
     schema = _with_null(schema)
-    instance = schema["$defs"].get("instance")
-    if instance:
-        instance["allOf"] = [_rule(api) for api in catalogue.apis if api.parameters or api.key_parameters]
+    schema["$defs"]["instance"]["allOf"] = [
+        _rule(api) for api in catalogue.apis if api.parameters or api.key_parameters
+    ]
     return {
         "$schema": DRAFT,
         "$id": "https://btp-reconcile.invalid/schemas/spec.schema.json",
@@ -311,10 +311,12 @@ def _rule(api: Api) -> dict[str, Any]:
     """What follows for an instance and its keys from `api: NAME`."""
     then: dict[str, Any] = {}
     if api.parameters:
-        then["parameters"] = _open(api.parameters)
+        then["parameters"] = {**_open(api.parameters), "type": ["object", "null"]}
     if api.key_parameters:
         then["keys"] = {
-            "additionalProperties": {"properties": {"parameters": _open(api.key_parameters)}},
+            "additionalProperties": {
+                "properties": {"parameters": {**_open(api.key_parameters), "type": ["object", "null"]}}
+            },
         }
     return {
         "if": {"type": "object", "properties": {"api": {"const": api.api}}, "required": ["api"]},
@@ -339,19 +341,19 @@ def _open(schema: Any) -> Any:
 
 
 def _or_reference(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
     outer = {name: schema[name] for name in ("description", "default") if name in schema}
     inner = {name: value for name, value in schema.items() if name not in outer}
     return {**outer, "anyOf": [inner, {"type": "string", "pattern": HAS_REFERENCE}, {"type": "null"}]}
 
 
-def _with_null(schema: Any) -> Any:
+def _with_null(schema: dict[str, Any]) -> dict[str, Any]:
     """`null` removes what a lower layer says, so it may stand wherever a named value may.
 
     Definitions themselves take it, so that a reference to one needs no alternatives around it: editors name
     the mistake inside, where "fits none of the alternatives" would be all they could say.
     """
-    if not isinstance(schema, dict):
-        return schema
     result = dict(schema)
     for name, value in schema.items():
         if name in {"properties", "$defs"}:

@@ -200,7 +200,7 @@ class Walker:
         if node.value is False and any(option.get("const") is True for option in schema["anyOf"]):
             return self._wrong(
                 "spec/amount",
-                f"{_label(path)} is false",
+                f"{label(path)} is false",
                 node,
                 path,
                 "to take the plan away write `{ensure: absent}`; to leave it alone take this line away",
@@ -226,7 +226,7 @@ class Walker:
         most = schema.get("maxProperties")
         if most and len(result) > most:
             return self._wrong(
-                "spec/value", f"{_label(path)} gives {' and '.join(result)}", node, path, "give one of them"
+                "spec/value", f"{label(path)} gives {' and '.join(result)}", node, path, "give one of them"
             )
         return node._replace(value=result)
 
@@ -276,13 +276,13 @@ class Walker:
             hint = "only true can stand here; to lift protection, write `protect: false` at the one instance that is meant"
         else:
             hint = suggestion(str(node.value), right)
-        return self._wrong("spec/value", f"{_label(path)} is {shown(node.value)}", node, path, hint)
+        return self._wrong("spec/value", f"{label(path)} is {shown(node.value)}", node, path, hint)
 
     def _least(self, node: Node, path: Path, schema: dict[str, Any]) -> Node:
         if node.value < schema.get("minimum", node.value):
             return self._wrong(
                 "spec/amount",
-                f"{_label(path)} is {node.value}, and an amount is at least 1",
+                f"{label(path)} is {node.value}, and an amount is at least 1",
                 node,
                 path,
                 "to take the plan away write `{ensure: absent}`",
@@ -291,10 +291,10 @@ class Walker:
         if right and node.value not in right:
             return self._wrong(
                 "spec/version",
-                f"{_label(path)} is {node.value}",
+                f"{label(path)} is {node.value}",
                 node,
                 path,
-                f"this program reads {_label(path)} {right[-1]}",
+                f"this program reads {label(path)} {right[-1]}",
             )
         return node
 
@@ -306,9 +306,9 @@ class Walker:
         if not isinstance(value, str):
             self._type(node, path, "a text")
             return False
-        if not value or (not value.isprintable() and not re.match(words.TEXT, value)):
+        if not value or (not value.isprintable() and not re.fullmatch(words.TEXT, value)):
             said = "is empty" if not value else "holds a line break or another control character"
-            self._wrong("spec/value", f"{_label(path)} {said}", node, path, "write a text on one line")
+            self._wrong("spec/value", f"{label(path)} {said}", node, path, "write a text on one line")
             return False
         return True
 
@@ -320,7 +320,7 @@ class Walker:
             if references.found(node.value):
                 return self._wrong(
                     "spec/reference-not-allowed",
-                    f"{_label(path)} cannot come from outside the spec",
+                    f"{label(path)} cannot come from outside the spec",
                     node,
                     path,
                     "write the value itself; ${…} may stand in access, in parameters, in a subaccount's id, and "
@@ -351,7 +351,7 @@ class Walker:
             )
             self._wrong(
                 "spec/reference",
-                f"{_label(path)} holds {bad[:60]}, which is no reference",
+                f"{label(path)} holds {bad[:60]}, which is no reference",
                 node,
                 path,
                 f"write {write} or ${{file:path}}; a literal ${{ is written $${{",
@@ -369,28 +369,30 @@ class Walker:
         if kind:
             self.warned.say(
                 "spec/looks-secret",
-                f"{_label(path)} looks like {kind}",
+                f"{label(path)} looks like {kind}",
                 node,
                 "if it is one, put it into a variable and write ${env:NAME}, and change it: it has been written down",
                 address_of(path),
             )
 
     def _name(self, node: Node, path: Path, what: str = "") -> Node:
-        label = what or _label(path)
+        called = what or label(path)
         if not isinstance(node.value, str):
             return self._type(node, path, "a text")
-        if re.match(words.NAME, node.value):
+        if re.fullmatch(words.NAME, node.value):
             return node
         if references.found(node.value):
             return self._plain_text(node, path)
         fixed = re.sub(r"[^a-z0-9._-]+", "-", node.value.lower()).strip("._-")[:63]
         return self._wrong(
             "spec/name",
-            f"{label} is {shown(node.value)}",
+            f"{called} is {shown(node.value)}",
             node,
             path,
             "small letters and digits, with . _ - between them, at most 63"
-            + (f": for instance {fixed}" if re.match(words.NAME, fixed) and len(node.value) < 100 else ""),
+            + (
+                f": for instance {fixed}" if re.fullmatch(words.NAME, fixed) and len(node.value) < 100 else ""
+            ),
         )
 
     def _physical(self, node: Node, path: Path) -> Node:
@@ -399,11 +401,11 @@ class Walker:
             return node
         if node.value != node.value.strip():
             return self._wrong(
-                "spec/value", f"{_label(path)} starts or ends with a blank", node, path, "take the blank away"
+                "spec/value", f"{label(path)} starts or ends with a blank", node, path, "take the blank away"
             )
         if len(node.value) > 255:
             return self._wrong(
-                "spec/value", f"{_label(path)} has {len(node.value)} characters", node, path, "at most 255"
+                "spec/value", f"{label(path)} has {len(node.value)} characters", node, path, "at most 255"
             )
         return node
 
@@ -420,7 +422,7 @@ class Walker:
             return node._replace(value=WRONG)
         return self._wrong(
             "spec/literal-secret",
-            f"{_label(path)} holds a value of its own",
+            f"{label(path)} holds a value of its own",
             node,
             path,
             "a secret never stands in a spec: write ${env:NAME} or ${file:path}, and change the secret if it was real",
@@ -431,12 +433,12 @@ class Walker:
             node = self._referable(node, path)
         value = node.value
         if value is WRONG or (
-            isinstance(value, str) and (references.found(value) or re.match(words.GUID, value))
+            isinstance(value, str) and (references.found(value) or re.fullmatch(words.GUID, value))
         ):
             return node
         return self._wrong(
             "spec/guid",
-            f"{_label(path)} is {_a(value)}, and that is no ID of a subaccount",
+            f"{label(path)} is {_a(value)}, and that is no ID of a subaccount",
             node,
             path,
             "it looks like 5a7d1f0e-6c1b-4a51-9d67-0a4c4f1f2f10; the cockpit shows it on the subaccount's overview",
@@ -444,11 +446,11 @@ class Walker:
 
     def _endpoint(self, node: Node, path: Path) -> Node:
         node = self._referable(node, path)
-        if node.value is WRONG or references.found(node.value) or re.match(words.ENDPOINT, node.value):
+        if node.value is WRONG or references.found(node.value) or re.fullmatch(words.ENDPOINT, node.value):
             return node
         return self._wrong(
             "spec/url",
-            f"{_label(path)} is {shown(node.value)}",
+            f"{label(path)} is {shown(node.value)}",
             node,
             path,
             "write the API's URL without a path, like https://api.cf.eu10-004.hana.ondemand.com",
@@ -462,13 +464,13 @@ class Walker:
 
     def _region(self, node: Node, path: Path) -> Node:
         node = self._plain_text(node, path)
-        if node.value is WRONG or re.match(words.REGION, node.value):
+        if node.value is WRONG or re.fullmatch(words.REGION, node.value):
             return node
         technical = re.sub(r"^cf-", "", node.value.lower())
-        known = f"did you mean '{technical}'?" if re.match(words.REGION, technical) else ""
+        known = f"did you mean '{technical}'?" if re.fullmatch(words.REGION, technical) else ""
         return self._wrong(
             "spec/region",
-            f"{_label(path)} is {shown(node.value)}",
+            f"{label(path)} is {shown(node.value)}",
             node,
             path,
             known or "write the technical name, like eu10, us10 or eu10-004",
@@ -476,16 +478,16 @@ class Walker:
 
     def _duration(self, node: Node, path: Path) -> Node:
         value = node.value
-        if isinstance(value, str) and re.match(words.DURATION, value):
+        if isinstance(value, str) and re.fullmatch(words.DURATION, value):
             if len(value) < 8:
                 return node
             return self._wrong(
-                "spec/duration", f"{_label(path)} is {shown(value)}", node, path, "nothing is kept that long"
+                "spec/duration", f"{label(path)} is {shown(value)}", node, path, "nothing is kept that long"
             )
         said = (
-            f"{_label(path)} is {shown(value)}"
+            f"{label(path)} is {shown(value)}"
             if not isinstance(value, dict | list)
-            else f"{_label(path)} is no duration"
+            else f"{label(path)} is no duration"
         )
         return self._wrong("spec/duration", said, node, path, "a number and m, h, d or w: 30m, 12h, 7d, 4w")
 
@@ -531,14 +533,14 @@ class Walker:
             said = "true or false" if isinstance(value, bool) else "a number"
             return self._wrong(
                 "spec/quote-it",
-                f"{_label(path)} is read as {said} ({shown(value)}), and a text is due",
+                f"{label(path)} is read as {said} ({shown(value)}), and a text is due",
                 node,
                 path,
                 'quote it: put "…" around it',
             )
         return self._wrong(
             "spec/type",
-            f"{_label(path)} is {_a(value)}, and {due} is due",
+            f"{label(path)} is {_a(value)}, and {due} is due",
             node,
             path,
             _fix(value, due, path),
@@ -582,6 +584,8 @@ def _a(value: Any) -> str:
 
 
 def _fix(value: Any, due: str, path: Path) -> str:
+    if value is None:
+        return "take it away, or write what is meant"
     if due == "a map" and isinstance(value, list):
         return "things have names here: write `name: …` in place of `- …`"
     if due == "a list" and isinstance(value, str):
@@ -603,10 +607,8 @@ def _fix(value: Any, due: str, path: Path) -> str:
     return ""
 
 
-def _label(path: Path) -> str:
+def label(path: Path) -> str:
     """What a reader calls the place: the field, with its position in a list."""
-    if not path:
-        return "the file"
     if isinstance(path[-1], int):
-        return f"{path[-2] if len(path) > 1 else 'item'}[{path[-1]}]"
+        return f"{path[-2]}[{path[-1]}]"
     return path[-1] if len(path[-1]) <= 60 else path[-1][:60] + "…"

@@ -15,7 +15,7 @@ from btp_reconcile.core import across, merge, references, schema as words
 from btp_reconcile.core.errors import SpecError
 from btp_reconcile.core.merge import WRONG, Document, Node, Path
 from btp_reconcile.core.model import Address, Problem, Source
-from btp_reconcile.core.shape import Found, Walker, near
+from btp_reconcile.core.shape import Found, Walker, label, near
 from btp_reconcile.core.suspicion import shown
 from btp_reconcile.core.whole import Reader, Spec, Whole
 
@@ -155,7 +155,7 @@ def _at(node: Node, path: Path) -> Node:
 def _complaints(error: Any, api: Api, schema: Mapping[str, Any]) -> Iterator[_Complaint]:
     """One finding of jsonschema in words for people. Never shows more of a value than `shown` allows."""
     path: Path = tuple(error.absolute_path)
-    label = str(path[-1]) if path else "parameters"
+    called = label(path) if path else "parameters"
     value, rule = error.instance, error.validator
     if isinstance(value, str) and references.found(value):
         return
@@ -165,50 +165,63 @@ def _complaints(error: Any, api: Api, schema: Mapping[str, Any]) -> Iterator[_Co
         if here.get("type") == "string" and not isinstance(value, str):
             return  # its type is complained about already
         right = [str(one) for one in (error.validator_value if rule == "enum" else [error.validator_value])]
-        yield _Complaint(path, *_wrong_value(label, value, right, api))
+        yield _Complaint(path, *_wrong_value(called, value, right, api))
     elif rule == "additionalProperties":
-        patterns = here.get("patternProperties") or {}
-        for name in value:
-            known = name in here.get("properties", {}) or any(search(one, name) for one in patterns)
-            if not known:
-                yield _unknown_parameter((*path, name), value[name], here, api)
+        for name in _unexpected(value, here):
+            yield _unknown_parameter((*path, name), value[name], here, api)
     elif rule == "required":
         for name in error.validator_value:
             if name not in value:
                 told = _described(schema, name)
                 yield _Complaint(path, f"'{name}' is missing{_because(value)}", told or f"add `{name}: …`")
     elif rule == "type":
-        yield _wrong_type(path, label, value, error.validator_value, described)
-    elif rule == "not" or rule is None:
-        message = f"'{label}' does not go with the rest of this map"
-        yield _Complaint(path, message, described or "take it away", at_key=True)
-    else:
+        yield _wrong_type(path, called, value, error.validator_value, described)
+    elif rule is None:  # a schema `false`: jsonschema says only which map it stands in
         yield _Complaint(
             path,
-            f"{label} is {_type_of(value)}, which {api.api} does not take",
-            f"it must fit {rule}: {str(error.validator_value)[:80]}",
+            f"{called} holds something that {api.api} never takes",
+            "look into the catalogue file",
+            at_key=True,
         )
+    elif rule == "not":
+        message = f"'{called}' does not go with the rest of this map"
+        yield _Complaint(path, message, described or "take it away", at_key=True)
+    else:
+        must = (
+            "it must not be empty"
+            if value == ""
+            else f"it must be {_RULES.get(rule, f'as {rule} says:')} {str(error.validator_value)[:80]}"
+        )
+        message = f"{called} is {_type_of(value)}, which {api.api} does not take"
+        yield _Complaint(path, message, f"{must}; {described}" if described else must)
 
 
-def _wrong_type(path: Path, label: str, value: Any, right: Any, described: str) -> _Complaint:
+def _unexpected(value: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
+    """The names in a map that its schema does not speak of."""
+    patterns = schema.get("patternProperties", {})
+    right = schema.get("properties", {})
+    return [name for name in value if name not in right and not any(search(one, name) for one in patterns)]
+
+
+def _wrong_type(path: Path, called: str, value: Any, right: Any, described: str) -> _Complaint:
     due = [right] if isinstance(right, str) else list(right)
     words_due = " or ".join(_TYPES.get(one, one) for one in due)
-    message = f"{label} is {_type_of(value)}, and {words_due} is due"
+    message = f"{called} is {_type_of(value)}, and {words_due} is due"
     if "string" in due and isinstance(value, bool | int | float):
         return _Complaint(path, message, 'quote it: put "…" around it', "spec/quote-it")
     if due == ["string"] and isinstance(value, list):
         return _Complaint(path, message, "write one text, not a list; an instance has one")
-    return _Complaint(path, message, described)
+    return _Complaint(path, message, described or f"write {words_due}, or take it away")
 
 
-def _wrong_value(label: str, value: Any, right: list[str], api: Api) -> tuple[str, str]:
+def _wrong_value(called: str, value: Any, right: list[str], api: Api) -> tuple[str, str]:
     said = str(value)
     if said in api.refused:
-        return f"{label} is {shown(value)}, which is not accepted", api.refused[said].strip()
+        return f"{called} is {shown(value)}, which is not accepted", api.refused[said].strip()
     meant = api.spelling.get(said) or near(said, right, 0.75)
     every = f"{'one of: ' if len(right) > 1 else 'write '}{', '.join(right)}"
     hint = f"did you mean '{meant}'?" if meant in right else every
-    return f"{label} is {shown(value)}, which {api.api} does not take", hint
+    return f"{called} is {shown(value)}, which {api.api} does not take", hint
 
 
 def _unknown_parameter(path: Path, value: Any, schema: Mapping[str, Any], api: Api) -> _Complaint:
@@ -237,7 +250,7 @@ def _unknown_parameter(path: Path, value: Any, schema: Mapping[str, Any], api: A
 def _because(value: Any) -> str:
     """The role that asks for more, if there is one."""
     role = value.get("role") if isinstance(value, dict) else None
-    return f": role {role} needs it" if isinstance(role, str) and not references.found(role) else ""
+    return f": role {shown(role)} needs it" if isinstance(role, str) and not references.found(role) else ""
 
 
 def _described(schema: Mapping[str, Any], name: str) -> str:
@@ -247,6 +260,15 @@ def _described(schema: Mapping[str, Any], name: str) -> str:
     told = found.get("description") if isinstance(found, dict) else None
     return f"add `{name}: …`: {told}" if isinstance(told, str) else ""
 
+
+_RULES = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "minLength": "at least this long:",
+    "maxLength": "at most this long:",
+    "pattern": "like",
+    "format": "a",
+}
 
 _TYPES = {
     "string": "a text",

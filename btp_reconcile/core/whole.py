@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import PurePath
-from re import match
+from re import fullmatch
 from typing import TYPE_CHECKING, Any, Protocol
 
 from btp_reconcile.core import across, merge, schema as words
@@ -135,8 +134,9 @@ class Whole:
     def _name(self) -> str:
         if self.top.get("name"):
             return self._top_text("name")
-        stem = PurePath(self.document.file).stem
-        if not match(words.NAME, stem):
+        file = self._file()
+        stem = file.rpartition(".")[0] or file
+        if not fullmatch(words.NAME, stem):
             self.found.say(
                 "spec/name",
                 f"the file's name would be the spec's name, and {shown(stem)} cannot be one",
@@ -171,7 +171,11 @@ class Whole:
                 )
 
     def _a_base(self) -> bool:
-        return PurePath(self.document.file).name.startswith("_")
+        return self._file().startswith("_")
+
+    def _file(self) -> str:
+        """The file's name without its folder."""
+        return self.document.file.rpartition("/")[2]
 
     # --- subaccounts -------------------------------------------------------------------------------------
 
@@ -189,7 +193,9 @@ class Whole:
         for simple in ("id", "region"):
             written = node.get(simple)
             if written and isinstance(written.value, str):
-                data[simple] = written.value.lower() if match(words.GUID, written.value) else written.value
+                data[simple] = (
+                    written.value.lower() if fullmatch(words.GUID, written.value) else written.value
+                )
                 self.places[(*path, simple)] = written.place
         foundry = self._foundry(node, path, data.get("region"))
         if foundry:
@@ -210,7 +216,7 @@ class Whole:
                     names = [name for name, _ in known.items()] if known else []
                     hint = suggestion(item.value, names, "templates") or "write it under `templates` first"
                     self.found.say(
-                        "spec/unknown-template", f"there is no template '{item.value}'", item, hint
+                        "spec/unknown-template", f"there is no template {shown(item.value)}", item, hint
                     )
                 continue
             layer = merge.borrowed(template, item.at)
@@ -285,8 +291,6 @@ class Whole:
         defaults = self.top.get("defaults")
         result = {}
         for name, written in self.present(node.get("instances"), "instance"):
-            if not isinstance(written.value, dict):
-                continue
             inherited = {
                 field: merge.borrowed(below, written.key)
                 for field, below in (defaults or _NOTHING).items()
@@ -297,8 +301,8 @@ class Whole:
         return result
 
     def familiar(self, service: str, plan: str | None, node: Node) -> None:
-        """Warn of a service or plan that is nearly one we know."""
-        services = {api.service for api in self.catalogue.apis}
+        """Warn of a service that is nearly one we know, or of a plan that a service we know does not have."""
+        services = sorted({api.service for api in self.catalogue.apis})
         if service not in services:
             close = near(service, services, 0.88)
             if close:
@@ -309,13 +313,13 @@ class Whole:
                     f"write '{close}', if that is meant",
                 )
         elif plan is not None:
-            plans = {api.plan for api in self.catalogue.apis if api.service == service}
-            if plan not in plans:
-                close = near(plan, plans, 0.7)
-                hint = f"did you mean '{close}'?" if close else f"known plans: {', '.join(sorted(plans))}"
-                self.warned.say(
-                    "spec/unfamiliar-plan", f"the catalogue knows no plan '{plan}' of {service}", node, hint
-                )
+            plans = sorted({api.plan for api in self.catalogue.apis if api.service == service})
+            self.warned.say(
+                "spec/unfamiliar-plan",
+                f"the catalogue knows no plan '{plan}' of {service}",
+                node,
+                suggestion(plan, plans, "known plans"),
+            )
 
 
 @dataclass
@@ -401,7 +405,7 @@ class _Instance:
             )
             self.say(
                 "spec/unknown-api",
-                f"the catalogue knows no API '{node.value}'",
+                f"the catalogue knows no API {shown(node.value)}",
                 node,
                 f"{hint.rstrip('?')}{'?' if hint.endswith('?') else ''} (any other service works with `service` and `plan`)",
             )
@@ -516,8 +520,6 @@ class _Instance:
     def _keys(self, instance: Mapping[str, Any], api: Api | None) -> dict[str, Any]:
         result = {}
         for name, node in self.whole.present(self.node.get("keys"), "key"):
-            if not isinstance(node.value, dict):
-                continue
             address = Address("key", (*self.address.path, name))
             if api:
                 schema = api.key_parameters

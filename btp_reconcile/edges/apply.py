@@ -2,6 +2,8 @@
 
 Only here is waited. A driver starts work and says nothing about its end; what is seen afterwards is all that is
 believed. So a lost answer, a killed run and two runs at once all come down to the same thing: look, then go on.
+
+One thread decides. It hands requests to a pool, and each of these touches only the steps it was given.
 """
 
 from __future__ import annotations
@@ -9,14 +11,15 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core import fingerprint
-from btp_reconcile.core.errors import LostResponse, PlatformError
+from btp_reconcile.core.errors import HostRefused, LostResponse, PlatformError, SignInRefused
 from btp_reconcile.core.kind import Task
 from btp_reconcile.core.model import (
     Address,
@@ -36,19 +39,21 @@ from btp_reconcile.core.model import (
     Wanted,
 )
 from btp_reconcile.edges.clock import Clock, Interrupted
+from btp_reconcile.edges.observe import Threads
 
 if TYPE_CHECKING:
-    from btp_reconcile.core.catalogue import Catalogue
+    from btp_reconcile.core.catalogue import Catalogue, KnownError
     from btp_reconcile.core.kind import Door, Driver, Kind
     from btp_reconcile.edges.observe import Platform
 
 FIRST_LOOK, LAST_LOOK, GROWTH = 2.0, 15.0, 1.5
 """Seconds between looks: 2, growing to 15."""
-TOGETHER = 0.5
-"""Looks that are due within so many seconds are made in one request."""
 MOST_THREADS = 32
 RESTARTS = 3
-"""How often a creation whose answer was lost, and that is not there, is tried again."""
+"""How often a write whose answer was lost, and that was not done, is sent in all."""
+GRACE = 3.0
+"""Seconds that requests on their way are given when the run ends early."""
+GONE = frozenset({404, 410})
 WAITS_ITS_TURN = frozenset(
     {
         "CF-AsyncServiceInstanceOperationInProgress",
@@ -74,7 +79,17 @@ class Where(StrEnum):
     OVER = "over"
 
 
-@dataclass
+UNFINISHED = {
+    Where.WAITING: "not started yet",
+    Where.PREPARING: "its plan is not visible in the marketplace yet",
+    Where.CLEARING: "what is left of a failed creation is being deleted",
+    Where.STARTING: "not started yet",
+    Where.LOOKING: "accepted, not finished yet",
+}
+"""What is said of a step for which there was no time."""
+
+
+@dataclass(eq=False)
 class _Work:
     """One step on its way. The only thing in this program with a life, and only inside one run."""
 
@@ -82,19 +97,32 @@ class _Work:
     change: Change
     driver: Driver
     door: Door
+    task: Task
+    missing: set[StepId]
+    """Steps that must be done first."""
     where: Where = Where.WAITING
-    task: Task | None = None
-    missing: set[StepId] = field(default_factory=set)
     busy: bool = False
-    counted: bool = False
+    """A request about it is on its way."""
     next_at: float = 0.0
     interval: float = FIRST_LOOK
     begun: float = 0.0
     attempts: int = 0
-    lost: bool = False
     refused: PlatformError | None = None
+    """The creation was refused, perhaps because it is there already."""
+    held: bool = False
+    """It must come to rest before the write is sent (again)."""
+    cleared: bool = False
+    """The deletion of a failed leftover was sent."""
     rebuilt: bool = False
+    """It took the place of a failed one in this run: that is done once."""
+    said: str = ""
+    """What the platform said about the wait."""
     outcome: Outcome | None = None
+
+    @property
+    def together(self) -> tuple[Where, Driver, str]:
+        """What can be asked about in one request."""
+        return (self.where, self.driver, self.door.scope)
 
 
 @dataclass(frozen=True)
@@ -105,67 +133,17 @@ class Limits:
     parallel: int = 8
 
 
-@dataclass
-class Run:
-    """Everything one run needs. Use `run()`."""
+class _Known:
+    """What is known of the platform while the run goes on, and the tasks made from it."""
 
-    plan: Plan
-    wanted: Wanted
-    facts: Facts
-    platform: Platform
-    kinds: Sequence[Kind]
-    catalogue: Catalogue
-    clock: Clock
-    events: Events
-    limits: Limits = field(default_factory=Limits)
-    stopped: Callable[[], bool] = lambda: False
-    works: dict[StepId, _Work] = field(default_factory=dict)
-    dependents: dict[StepId, list[StepId]] = field(default_factory=lambda: defaultdict(list))
-    made: dict[Address, Fact] = field(default_factory=dict)
-    """The newest generation of each instance, as far as it is known."""
-    plans: dict[tuple[str, str, str, str], Fact] = field(default_factory=dict)
-    spaces: dict[tuple[str, str], Fact] = field(default_factory=dict)
-    instances: dict[str, Fact] = field(default_factory=dict)
-    jobs: dict[Future[None], list[_Work]] = field(default_factory=dict)
-    due: list[tuple[float, int, _Work]] = field(default_factory=list)
-    queue: deque[_Work] = field(default_factory=deque)
-    order: Iterator[int] = field(default_factory=count)
-    open: int = 0
-    room: int = 1
-
-    def run(self) -> Report:
-        """Walk the steps to their ends, or to the deadline."""
-        self._set_up()
-        until = self.clock.now() + self.limits.deadline
-        scopes = len({work.door.scope for work in self.works.values()})
-        threads = min(MOST_THREADS, self.limits.parallel * max(scopes, 1))
-        self.room = 1 if self.limits.parallel == 1 else 2 * threads
-        self.open = len(self.works)
-        with _executor(threads if self.limits.parallel > 1 else 1) as pool:
-            for work in [one for one in self.works.values() if not one.missing]:
-                self._begin(work)
-                self._settle([work])
-            while self.open and not self.stopped() and self.clock.now() < until:
-                self._submit(pool)
-                if not self._pause(until):
-                    break
-            self._drain()
-        return self._report()
-
-    # --- before
-
-    def _set_up(self) -> None:
-        changes = {change.address: change for change in self.plan.changes}
-        kinds = {kind.name: kind for kind in self.kinds}
-        for step in self.plan.steps:
-            change = changes[step.address]
-            driver = kinds[step.address.kind].drivers[self._runtime(step, change)]
-            subaccount = self.wanted.subaccounts[step.address.subaccount]
-            door = self.platform.door(driver.service, subaccount)
-            self.works[step.id] = _Work(step, change, driver, door, missing=set(step.requires))
-            for one in step.requires:
-                self.dependents[one].append(step.id)
-        for fact in self.facts.all:
+    def __init__(self, plan: Plan, wanted: Wanted, facts: Facts) -> None:
+        self.wanted = wanted
+        self.plans: dict[tuple[str, str, str, str], Fact] = {}
+        self.spaces: dict[tuple[str, str], Fact] = {}
+        self.instances: dict[str, Fact] = {}
+        self.newest: dict[Address, Fact] = {}
+        """The newest generation of each instance, as far as it is there."""
+        for fact in facts.all:
             if fact.kind == "plan":
                 service = str(fact.attributes.get("service"))
                 self.plans.setdefault((fact.subaccount, fact.runtime, service, fact.name), fact)
@@ -173,149 +151,24 @@ class Run:
                 self.spaces[fact.subaccount, fact.name] = fact
             elif fact.kind == "instance":
                 self.instances[fact.id] = fact
-        for change in self.plan.changes:
+        for change in plan.changes:
             if change.address.kind == "instance" and change.found is not None:
-                self.made.setdefault(change.address, change.found)
+                self.newest[change.address] = change.found
 
-    @staticmethod
-    def _runtime(step: Step, change: Change) -> str:
-        if step.found is not None:
-            return step.found.runtime
-        return str(change.wanted.spec.get("runtime", "")) if change.wanted else ""
-
-    # --- the loop: all of it on one thread
-
-    def _settle(self, works: Iterable[_Work]) -> None:
-        """Take note of where these stand: what they free, what they block, when they are due."""
-        todo = list(works)
-        while todo:
-            work = todo.pop()
-            work.busy = False
-            if work.where is not Where.OVER:
-                heapq.heappush(self.due, (work.next_at, next(self.order), work))
-                continue
-            if work.counted:
-                continue
-            work.counted = True
-            self.open -= 1
-            for one in self.dependents[work.step.id]:
-                waiting = self.works[one]
-                waiting.missing.discard(work.step.id)
-                if waiting.where is not Where.WAITING:
-                    continue
-                if work.outcome is not None and work.outcome.status is not Status.DONE:
-                    self._block(waiting, work.outcome)
-                    todo.append(waiting)
-                elif not waiting.missing:
-                    self._begin(waiting)
-                    todo.append(waiting)
-
-    def _block(self, work: _Work, before: Outcome) -> None:
-        """A failure blocks only what stands on it, and says so."""
-        status = Status.PENDING if before.status is Status.PENDING else Status.BLOCKED
-        self._end(
-            work,
-            status,
-            f"needs {before.step.address}",
-            by=before.by or before.step.address,
-            gate=before.gate,
-        )
-
-    def _submit(self, pool: Executor) -> None:
-        """Hand out what is due: looks first, because they free others; then as many writes as fit."""
-        now = self.clock.now()
-        looks: list[_Work] = []
-        while self.due and self.due[0][0] <= now + (TOGETHER if looks else 0.0):
-            work = heapq.heappop(self.due)[2]
-            if work.busy or work.where is Where.OVER:
-                continue
-            work.busy = True
-            if work.where is Where.STARTING:
-                self.queue.append(work)
-            else:
-                looks.append(work)
-        for job, works in self._look_jobs(looks):
-            self.jobs[pool.submit(job, works)] = works
-        while self.queue and len(self.jobs) < self.room:
-            works = self._start_together()
-            self.jobs[pool.submit(self._start, works)] = works
-
-    def _start_together(self) -> list[_Work]:
-        """The next write; with all others of its subaccount where the service takes them in one request."""
-        first = self.queue.popleft()
-        if not first.driver.batch:
-            return [first]
-        key = (first.driver, first.door.scope, first.step.address.subaccount, first.step.verb)
-        same = [
-            work
-            for work in self.queue
-            if (work.driver, work.door.scope, work.step.address.subaccount, work.step.verb) == key
-        ]
-        self.queue = deque(work for work in self.queue if work not in same)
-        return [first, *same]
-
-    def _pause(self, until: float) -> bool:
-        """Wait for an answer or for the next look. False when asked to stop."""
-        now = self.clock.now()
-        soon = self.due[0][0] - now if self.due else until - now
-        if self.jobs:
-            done, _ = wait(self.jobs, timeout=max(0.0, min(soon, 1.0)), return_when=FIRST_COMPLETED)
-            for job in done:
-                job.result()
-                self._settle(self.jobs.pop(job))
-            return True
-        try:
-            self.clock.sleep(max(0.0, min(soon, until - now)))
-        except Interrupted:
-            return False
-        return True
-
-    def _drain(self) -> None:
-        """What is already sent is waited for: that takes one answer, not one operation."""
-        for job in list(self.jobs):
-            if job.cancel():
-                self.jobs.pop(job)
-        wait(self.jobs)
-        for job in self.jobs:
-            job.result()
-
-    def _begin(self, work: _Work) -> None:
-        work.begun = work.next_at = self.clock.now()
-        work.task = self._task(work)
-        self.events("step", self._said(work, "started"))
-        if work.step.verb is Verb.AWAIT:
-            work.where = Where.LOOKING
-        elif work.step.verb is Verb.CREATE and self._needs_plan(work):
-            work.where = Where.PREPARING
-        else:
-            work.where = self._first(work)
-
-    @staticmethod
-    def _first(work: _Work) -> Where:
-        leftover = work.step.verb is Verb.CREATE and work.task is not None and work.task.found is not None
-        return Where.CLEARING if leftover and not work.driver.replaces_failed else Where.STARTING
-
-    @staticmethod
-    def _needs_plan(work: _Work) -> bool:
-        return work.step.address.kind == "instance" and work.task is not None and work.task.plan is None
-
-    # --- tasks
-
-    def _task(self, work: _Work) -> Task:
-        change, step = work.change, work.step
-        resource = change.wanted
+    def task(self, step: Step, change: Change) -> Task:
+        """A step with all that is known about it now."""
         spec: Mapping[str, Any] = change.send
-        if step.verb is Verb.CREATE and resource is not None and not spec:
-            spec = resource.spec
+        if step.verb is Verb.CREATE and change.wanted is not None and not spec:
+            spec = change.wanted.spec
         return Task(
             step,
-            resource,
+            change.wanted,
             self.wanted.subaccounts[step.address.subaccount],
             step.found,
             self._parent(step, change),
-            self._plan(change, step),
+            self._plan(step, change),
             spec,
-            self._fingerprint(change, step),
+            self._fingerprint(step, change),
         )
 
     def _parent(self, step: Step, change: Change) -> Fact | None:
@@ -325,34 +178,24 @@ class Run:
             return None
         if step.found is not None and step.verb is not Verb.CREATE:
             return self.instances.get(step.found.parent or "")
-        return self.made.get(Address("instance", step.address.path[:2]))
+        return self.newest.get(Address("instance", step.address.path[:2]))
 
-    def _plan(self, change: Change, step: Step) -> Fact | None:
+    def _plan(self, step: Step, change: Change) -> Fact | None:
+        """The service plan as the marketplace shows it; or as the generation of before names it, if it is the same."""
         if step.address.kind != "instance" or change.wanted is None:
             return None
-        spec = change.wanted.spec
-        known = self.plans.get((step.address.subaccount, spec["runtime"], spec["service"], spec["plan"]))
-        if known is not None:
+        spec, found = change.wanted.spec, change.found
+        runtime, service, plan = spec["runtime"], spec["service"], spec["plan"]
+        known = self.plans.get((step.address.subaccount, runtime, service, plan))
+        if known is not None or found is None or not found.attributes.get("plan_id"):
             return known
-        found = change.found
-        same = (
-            found is not None
-            and found.runtime == spec["runtime"]
-            and (found.attributes.get("service"), found.attributes.get("plan"))
-            == (spec["service"], spec["plan"])
-        )
-        if found is None or not same or not found.attributes.get("plan_id"):
+        said = (found.runtime, found.attributes.get("service"), found.attributes.get("plan"))
+        if said != (runtime, service, plan):
             return None
-        return Fact(
-            "plan",
-            str(found.attributes["plan_id"]),
-            spec["plan"],
-            found.subaccount,
-            attributes={"service": spec["service"]},
-            runtime=found.runtime,
-        )
+        plan_id = str(found.attributes["plan_id"])
+        return Fact("plan", plan_id, plan, found.subaccount, attributes={"service": service}, runtime=runtime)
 
-    def _fingerprint(self, change: Change, step: Step) -> str:
+    def _fingerprint(self, step: Step, change: Change) -> str:
         """The record to write beside the thing: of what is sent, or what is there if that can be believed."""
         if change.wanted is None or not change.wanted.name:
             return ""
@@ -365,16 +208,189 @@ class Run:
             return fingerprint.bare(step.found.fingerprint) if believed else ""
         return ""
 
-    # --- jobs: each runs on a thread of the pool and touches only its own works
 
-    def _look_jobs(self, due: Sequence[_Work]) -> Iterable[tuple[Callable[[list[_Work]], None], list[_Work]]]:
-        """One question for all that is asked of one endpoint."""
-        together: dict[tuple[Where, Driver, str], list[_Work]] = defaultdict(list)
-        for work in due:
-            together[work.where, work.driver, work.door.scope].append(work)
+@dataclass
+class Run:
+    """Everything one run needs. Use `run()`, once."""
+
+    plan: Plan
+    wanted: Wanted
+    facts: Facts
+    platform: Platform
+    kinds: Sequence[Kind]
+    catalogue: Catalogue
+    clock: Clock
+    events: Events
+    limits: Limits = field(default_factory=Limits)
+    stopped: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        self._known = _Known(self.plan, self.wanted, self.facts)
+        self._works: dict[StepId, _Work] = {}
+        self._dependents: dict[StepId, list[_Work]] = defaultdict(list)
+        self._due: list[tuple[float, int, _Work]] = []
+        """(when, in which order, what). What has been done earlier than that is left in here and passed over."""
+        self._order: Iterator[int] = count()
+        self._queue: deque[_Work] = deque()
+        self._jobs: dict[Future[None], list[_Work]] = {}
+        self._open = 0
+
+    def run(self) -> Report:
+        """Walk the steps to their ends, or to the deadline."""
+        self._set_up()
+        until = self.clock.now() + self.limits.deadline
+        scopes = {work.door.scope for work in self._works.values()}
+        threads = min(MOST_THREADS, self.limits.parallel * max(1, len(scopes)))
+        one_by_one = self.limits.parallel == 1
+        with Threads(1 if one_by_one else threads) as pool:
+            with suppress(Interrupted):
+                while self._open and not self.stopped() and self.clock.now() < until:
+                    self._submit(pool, 1 if one_by_one else 2 * threads)
+                    self._pause(until, ALL_COMPLETED if one_by_one else FIRST_COMPLETED)
+            self._drain()
+        return self._report()
+
+    # --- before
+
+    def _set_up(self) -> None:
+        changes = {change.address: change for change in self.plan.changes}
+        kinds = {kind.name: kind for kind in self.kinds}
+        for step in self.plan.steps:
+            change = changes[step.address]
+            driver = kinds[step.address.kind].drivers[_runtime(step, change)]
+            door = self.platform.door(driver.service, self.wanted.subaccounts[step.address.subaccount])
+            task = self._known.task(step, change)
+            work = _Work(step, change, driver, door, task, missing=set(step.requires))
+            self._works[step.id] = work
+            for one in step.requires:
+                self._dependents[one].append(work)
+        self._open = len(self._works)
+        for work in [one for one in self._works.values() if not one.missing]:
+            self._begin(work)
+            self._settle([work])
+
+    # --- the loop: all of it on one thread
+
+    def _settle(self, works: Iterable[_Work]) -> None:
+        """Take note of where these stand: what they free, what they block, when they are due."""
+        todo = list(works)
+        while todo:
+            work = todo.pop()
+            work.busy = False
+            if work.outcome is None:
+                heapq.heappush(self._due, (work.next_at, next(self._order), work))
+                continue
+            self._open -= 1
+            for waiting in self._dependents[work.step.id]:
+                waiting.missing.discard(work.step.id)
+                if waiting.where is not Where.WAITING:
+                    continue
+                if work.outcome.status is not Status.DONE:
+                    self._block(waiting, work.outcome)
+                    todo.append(waiting)
+                elif not waiting.missing:
+                    self._begin(waiting)
+                    todo.append(waiting)
+
+    def _begin(self, work: _Work) -> None:
+        work.begun = work.next_at = self.clock.now()
+        work.task = self._known.task(work.step, work.change)
+        self._tell(work, "started")
+        if work.step.verb is Verb.AWAIT:
+            work.where = Where.LOOKING
+        elif _needs_plan(work):
+            work.where = Where.PREPARING
+        else:
+            self._ready(work)
+
+    def _ready(self, work: _Work) -> None:
+        """Everything it needs is there. A failed leftover of its name is taken over, or deleted first."""
+        leftover = work.step.verb is Verb.CREATE and _is_marked(work) and work.task.found is not None
+        work.rebuilt = work.rebuilt or leftover
+        work.where = Where.CLEARING if leftover and not work.driver.replaces_failed else Where.STARTING
+        work.next_at, work.interval = self.clock.now(), FIRST_LOOK
+
+    def _block(self, work: _Work, before: Outcome) -> None:
+        """A failure blocks only what stands on it, and says so."""
+        status = Status.PENDING if before.status is Status.PENDING else Status.BLOCKED
+        self._end(
+            work,
+            status,
+            f"needs {before.step.address}",
+            by=before.by or before.step.address,
+            gate=before.gate,
+        )
+
+    def _submit(self, pool: Threads, room: int) -> None:
+        """Hand out what is due: looks first, because they free others; then as many writes as fit."""
+        now = self.clock.now()
+        due: list[_Work] = []
+        while self._due and self._due[0][0] <= now:
+            at, _, work = heapq.heappop(self._due)
+            if work.busy or work.where is Where.OVER or work.next_at != at:
+                continue
+            if work.where is Where.STARTING:
+                work.busy = True
+                self._queue.append(work)
+            else:
+                due.append(work)
         jobs = {Where.PREPARING: self._prepare, Where.CLEARING: self._clear, Where.LOOKING: self._look}
-        for (where, _, _), works in together.items():
-            yield jobs[where], works
+        for works in self._asked_together(due):
+            self._jobs[pool.submit(jobs[works[0].where], works)] = works
+        while self._queue and len(self._jobs) < room:
+            works = self._started_together()
+            self._jobs[pool.submit(self._start, works)] = works
+
+    def _asked_together(self, due: Sequence[_Work]) -> Iterable[list[_Work]]:
+        """One question for all that is pending at one endpoint, whether it is due already or a little later."""
+        groups: dict[tuple[Where, Driver, str], list[_Work]] = {work.together: [] for work in due}
+        later = [work for at, _, work in self._due if at == work.next_at] if due else []
+        for work in (*due, *later):
+            if not work.busy and work.together in groups:
+                work.busy = True
+                groups[work.together].append(work)
+        return groups.values()
+
+    def _started_together(self) -> list[_Work]:
+        """The next write; with all others of its subaccount where the service takes them in one request."""
+        first = self._queue.popleft()
+        if not first.driver.batch:
+            return [first]
+
+        def kin(work: _Work) -> bool:
+            return (work.together, work.step.address.subaccount, work.step.verb) == (
+                first.together,
+                first.step.address.subaccount,
+                first.step.verb,
+            )
+
+        same = [work for work in self._queue if kin(work)]
+        self._queue = deque(work for work in self._queue if not kin(work))
+        return [first, *same]
+
+    def _pause(self, until: float, enough: str) -> None:
+        """Wait for an answer, or for the next look. Raises `Interrupted` when asked to stop meanwhile."""
+        now = self.clock.now()
+        soon = max(0.0, min(self._due[0][0] if self._due else until, until) - now)
+        if not self._jobs:
+            self.clock.sleep(soon)
+            return
+        # Not longer than a second at a time: somebody may ask to stop.
+        done, _ = wait(
+            self._jobs, timeout=1.0 if enough == ALL_COMPLETED else min(soon, 1.0), return_when=enough
+        )
+        for job in done:
+            job.result()
+            self._settle(self._jobs.pop(job))
+
+    def _drain(self) -> None:
+        """What is already sent is waited for, a moment: that takes one answer, not one operation."""
+        running = [job for job in self._jobs if not job.cancel()]
+        for job in wait(running, timeout=GRACE).done:
+            self._jobs.pop(job)
+            job.result()
+
+    # --- jobs: each runs on a thread of the pool and touches only its own works
 
     def _start(self, works: list[_Work]) -> None:
         """Send the write. One refused batch is sent again item by item."""
@@ -382,230 +398,209 @@ class Run:
             self._send(works)
         except Interrupted:
             for work in works:
-                self._end(work, Status.PENDING, "stopped before it was sent")
+                self._end(work, Status.PENDING, "stopped before it was accepted")
         except PlatformError as error:
-            if len(works) > 1:
+            refused = 400 <= error.blame.status < 500 and error.blame.code not in WAITS_ITS_TURN
+            if refused and len(works) > 1:
                 for work in works:
                     self._start([work])
                 return
-            self._started_badly(works[0], error)
+            for work in works:
+                self._started_badly(work, error)
         else:
             for work in works:
                 work.attempts += 1
-                self._look_soon(work)
+                self._look_from(work, self.clock.now() + FIRST_LOOK)
 
     def _send(self, works: list[_Work]) -> None:
         first = works[0]
-        tasks = [work.task for work in works if work.task is not None]
+        tasks = [work.task for work in works]
         if first.step.verb is Verb.CREATE:
             first.driver.create(first.door, tasks)
         elif first.step.verb is Verb.UPDATE:
             first.driver.update(first.door, tasks)
-        else:
-            if self._blocked_delete(first, tasks[0]):
-                return
-            first.driver.delete(first.door, tasks)
+        elif free := [work.task for work in works if not self._holds_others(work)]:
+            first.driver.delete(first.door, free)
 
-    def _blocked_delete(self, work: _Work, task: Task) -> bool:
+    def _holds_others(self, work: _Work) -> bool:
         """The platform takes along what stands in an instance. What is not ours refuses the delete."""
-        blockers = work.driver.blockers(work.door, task)
-        if not blockers:
-            return False
-        self._end(
-            work,
-            Status.FAILED,
-            f"not deleted, because this would be lost with it: {', '.join(blockers)}",
-            hint="release these first, or take the instance out of ensure: absent",
-            refused=True,
-        )
-        return True
+        blockers = work.driver.blockers(work.door, work.task)
+        if blockers:
+            self._end(
+                work,
+                Status.FAILED,
+                f"not deleted, because this would be lost with it: {', '.join(blockers)}",
+                hint="release these first, or take the instance out of ensure: absent",
+                refused=True,
+            )
+        return bool(blockers)
 
     def _started_badly(self, work: _Work, error: PlatformError) -> None:
-        work.attempts += 1
-        blame = error.blame
+        blame, verb = error.blame, work.step.verb
         if blame.code in WAITS_ITS_TURN:
-            work.next_at = self.clock.now() + work.interval
-            work.interval = min(work.interval * GROWTH, LAST_LOOK)
-            self.events("step", self._said(work, "waits its turn"))
-        elif isinstance(error, LostResponse):
-            work.lost = True
-            self._look_soon(work)
-        elif work.step.verb is Verb.DELETE and blame.status in {404, 410}:
+            self._tell(work, "waits its turn")
+            self._hold(work, str(error))
+            return
+        work.attempts += 1
+        lost = isinstance(error, LostResponse)
+        made = lost or blame.status in {400, 409, 422} or blame.status >= 500
+        if verb is Verb.DELETE and blame.status in GONE:
             self._end(work, Status.DONE)
-        elif work.step.verb is Verb.CREATE and blame.status in {400, 409, 422} and work.refused is None:
-            work.refused = error  # perhaps it is there already: a look decides, not the text
-            self._look_soon(work)
+        elif verb is Verb.CREATE and blame.method == "POST" and made and work.refused is None:
+            # Perhaps it is there: our request arrived, or another run made it. A look decides, not the text.
+            work.refused = None if lost else error
+            self._look_from(work, self.clock.now())
+        elif lost and work.attempts < RESTARTS:
+            self._hold(work, str(error))  # anything but a creation can be sent again
         else:
             self._fail(work, str(error), blame.message)
 
-    def _look_soon(self, work: _Work) -> None:
-        if work.where is Where.OVER:
-            return
-        work.where = Where.LOOKING
-        work.interval = FIRST_LOOK
-        soon = work.refused is not None or work.lost
-        work.next_at = self.clock.now() + (0.0 if soon else FIRST_LOOK)
+    def _hold(self, work: _Work, why: str) -> None:
+        """Send it later: when what is done to it just now is over, if it is there to be looked at."""
+        if work.task.found is not None:
+            work.where, work.held = Where.LOOKING, True
+        self._later(work, why)
 
     def _prepare(self, works: list[_Work]) -> None:
         """Wait until the plan is visible, all of one endpoint with one question."""
-        tasks = [work.task for work in works if work.task is not None]
         try:
-            found = works[0].driver.prepare(works[0].door, tasks)
+            found = works[0].driver.prepare(works[0].door, [work.task for work in works])
         except (PlatformError, Interrupted) as error:
-            for work in works:
-                self._again_or_fail(work, error)
+            self._not_seen(works, error)
             return
         for work in works:
             fact = found.get(work.step.id)
-            if fact is None or work.task is None:
+            if fact is None:
                 self._later(work)
-                continue
-            work.task = replace(work.task, plan=fact)
-            work.where, work.next_at, work.interval = self._first(work), self.clock.now(), FIRST_LOOK
+            else:
+                work.task = replace(work.task, plan=fact)
+                self._ready(work)
 
     def _clear(self, works: list[_Work]) -> None:
         """Where a failed leftover blocks the name, it is deleted first; then the creation starts."""
         for work in works:
-            try:
-                self._clear_one(work)
-            except (PlatformError, Interrupted) as error:
-                self._again_or_fail(work, error)
-
-    def _clear_one(self, work: _Work) -> None:
-        task = work.task
-        if task is None or task.found is None:
-            work.where = Where.STARTING
+            if not work.cleared:
+                self._delete_leftover(work)
+        asked = [work for work in works if work.cleared and work.outcome is None]
+        if not asked:
             return
-        gone = replace(task, step=replace(task.step, verb=Verb.DELETE))
-        if not work.rebuilt:
-            try:
-                work.driver.delete(work.door, [gone])
-            except PlatformError as error:
-                if error.blame.status not in {404, 410}:
-                    raise
-            work.rebuilt = True
-        fact = work.driver.look(work.door, [gone]).get(task.step.id)
-        if fact is None:
-            work.task = replace(task, found=None)
-            work.where, work.next_at = Where.STARTING, self.clock.now()
-        elif fact.phase is Phase.PENDING:
-            self._later(work)
-        else:
-            self._fail(work, f"the failed leftover could not be deleted: {fact.detail}", fact.detail)
+        try:
+            found = asked[0].driver.look(asked[0].door, [_leftover(work) for work in asked])
+        except (PlatformError, Interrupted) as error:
+            self._not_seen(asked, error)
+            return
+        for work in asked:
+            fact = found.get(work.step.id)
+            if fact is None:
+                work.task = replace(work.task, found=None)
+                work.where, work.next_at, work.interval = Where.STARTING, self.clock.now(), FIRST_LOOK
+            elif fact.phase is Phase.PENDING:
+                self._later(work, fact.detail)
+            else:
+                said = f"what is left of a failed creation could not be deleted: {fact.detail}"
+                self._fail(work, said, fact.detail)
+
+    def _delete_leftover(self, work: _Work) -> None:
+        try:
+            work.driver.delete(work.door, [_leftover(work)])
+        except Interrupted as error:
+            self._not_seen([work], error)
+            return
+        except PlatformError as error:
+            if error.blame.status not in GONE:
+                self._not_seen([work], error)
+                return
+        work.cleared = True
 
     def _look(self, works: list[_Work]) -> None:
         """How do these stand now? One question for all that are pending at one endpoint."""
-        tasks = [work.task for work in works if work.task is not None]
         try:
-            found = works[0].driver.look(works[0].door, tasks)
+            found = works[0].driver.look(works[0].door, [_looked_at(work) for work in works])
         except (PlatformError, Interrupted) as error:
-            for work in works:
-                self._again_or_fail(work, error)
+            self._not_seen(works, error)
             return
         for work in works:
             try:
                 self._judge(work, found.get(work.step.id))
             except (PlatformError, Interrupted) as error:
-                self._again_or_fail(work, error)
+                self._not_seen([work], error)
 
-    def _again_or_fail(self, work: _Work, error: Exception) -> None:
+    def _not_seen(self, works: Iterable[_Work], error: PlatformError | Interrupted) -> None:
         """A look that fails says nothing about the thing: it is pending as long as there is time."""
-        if isinstance(error, PlatformError) and error.blame.status in {401, 403, 404}:
-            self._fail(work, str(error), error.blame.message)
-        elif isinstance(error, PlatformError):
-            self.events("look failed", {"address": str(work.step.address), "error": str(error)})
-            self._later(work)
-        else:
-            self._end(work, Status.PENDING, "stopped while it was looked at")
+        for work in works:
+            if isinstance(error, Interrupted):
+                self._end(work, Status.PENDING, "stopped while it was looked at")
+            elif isinstance(error, (SignInRefused, HostRefused)) or error.blame.status in {401, 403, 404}:
+                self._fail(work, str(error), error.blame.message)
+            else:
+                self.events("look failed", {"address": str(work.step.address), "error": str(error)})
+                self._later(work, f"the last look failed: {error}")
 
-    def _later(self, work: _Work) -> None:
+    def _look_from(self, work: _Work, at: float) -> None:
+        if work.where is not Where.OVER:
+            work.where, work.next_at, work.interval = Where.LOOKING, at, FIRST_LOOK
+
+    def _later(self, work: _Work, said: str = "") -> None:
+        """The same again, after an interval that grows."""
+        work.said = said
         work.next_at = self.clock.now() + work.interval
         work.interval = min(work.interval * GROWTH, LAST_LOOK)
 
     # --- what a look means
 
     def _judge(self, work: _Work, fact: Fact | None) -> None:
+        verb = work.step.verb
         if fact is None:
             self._judge_absent(work)
+        elif work.held and fact.phase is not Phase.PENDING:
+            # What is sent depends on how it is now: labels that are there already, the last operation.
+            work.task = replace(work.task, found=fact)
+            work.where, work.held, work.next_at = Where.STARTING, False, self.clock.now()
+        elif verb is Verb.CREATE and not _is_ours(work, fact):
+            self._fail(work, _taken(work, fact), "")
         elif fact.phase is Phase.PENDING:
-            work.refused = None if self._is_ours(work, fact) else work.refused
-            if work.refused is not None:
-                self._fail_refused(work, fact)
-            else:
-                self._later(work)
-        elif work.step.verb is Verb.DELETE:
+            work.refused = None
+            self._later(work, fact.detail)
+        elif verb is Verb.DELETE:
             self._fail(work, fact.detail or "it is still there", fact.detail)
-        elif work.step.verb is Verb.CREATE:
-            self._judge_created(work, fact)
-        elif work.step.verb is Verb.UPDATE:
-            self._judge_updated(work, fact)
+        elif verb is Verb.CREATE and fact.phase is Phase.BROKEN:
+            self._judge_failed_creation(work, fact)
         elif fact.phase is Phase.BROKEN:
             self._fail(work, fact.detail or "its operation failed", fact.detail)
+        elif verb is Verb.UPDATE and _failed_update(work, fact):
+            self._fail(work, fact.detail or "the update failed", fact.detail)
         else:
-            self._finish(work, fact)
+            if verb is Verb.UPDATE and work.change.send:
+                work.driver.seal(work.door, work.task, fact)
+            self._done(work, fact)
 
     def _judge_absent(self, work: _Work) -> None:
-        deleting = work.step.found is not None and work.step.found.operation is not None
-        if work.step.verb is Verb.DELETE or (work.step.verb is Verb.AWAIT and deleting):
+        verb, found = work.step.verb, work.step.found
+        going = found is not None and found.operation is not None and found.operation.type == "delete"
+        if verb is Verb.DELETE or (verb is Verb.AWAIT and going):
             self._end(work, Status.DONE)
-        elif work.step.verb is not Verb.CREATE:
-            self._fail(work, "it is gone", "")
+        elif verb is not Verb.CREATE:
+            self._fail(work, "it is gone", "", hint="run again: it is planned anew")
         elif work.refused is not None:
             self._fail(work, str(work.refused), work.refused.blame.message)
         elif work.attempts >= RESTARTS:
             self._fail(work, f"it was created {work.attempts} times and is not there", "")
         else:
-            work.lost = False
             work.where, work.next_at = Where.STARTING, self.clock.now()
 
-    def _judge_created(self, work: _Work, fact: Fact) -> None:
-        if not self._is_ours(work, fact):
-            self._fail_refused(work, fact)
-            return
-        if fact.phase is Phase.READY:
-            self._finish(work, fact)
-            return
-        known = self._known(work, fact.detail)
+    def _judge_failed_creation(self, work: _Work, fact: Fact) -> None:
+        """Once, the failed one is replaced; never if the catalogue knows that it would be in vain."""
+        known = self._known_error(work, fact.detail)
         if work.rebuilt or (known is not None and (known.final or known.gate)):
             self._fail(work, fact.detail or "the creation failed", fact.detail)
             return
         self.events("step", {**self._said(work, "is made again"), "error": fact.detail})
-        work.task = replace(work.task, found=fact) if work.task else None
-        work.where = Where.STARTING if work.driver.replaces_failed else Where.CLEARING
-        work.rebuilt = work.driver.replaces_failed
+        work.task = replace(work.task, found=fact)
+        work.refused, work.rebuilt = None, True
+        self._ready(work)
         work.next_at = self.clock.now() + FIRST_LOOK
-        work.refused, work.lost = None, False
 
-    def _judge_updated(self, work: _Work, fact: Fact) -> None:
-        operation = fact.operation
-        if operation is not None and operation.type == "update" and operation.state == "failed":
-            before = work.step.found.operation if work.step.found else None
-            if before != operation:
-                self._fail(work, fact.detail or "the update failed", fact.detail)
-                return
-        if fact.phase is Phase.BROKEN:
-            self._fail(work, fact.detail or "the update failed", fact.detail)
-            return
-        if work.task is not None and work.change.send:
-            work.driver.seal(work.door, work.task, fact)
-        self._finish(work, fact)
-
-    def _is_ours(self, work: _Work, fact: Fact) -> bool:
-        """Is what was found by name what we (or another run of the same spec) asked for?"""
-        if (
-            work.step.verb is not Verb.CREATE
-            or work.step.address.kind == "entitlement"
-            or not work.change.wanted
-        ):
-            return True
-        mark = work.change.wanted.mark
-        return fact.mark == replace(mark, generation=work.step.generation)
-
-    def _fail_refused(self, work: _Work, fact: Fact) -> None:
-        said = f"{fact.kind} {fact.name!r} exists by now and does not carry our mark"
-        self._fail(work, f"{work.refused}; {said}" if work.refused else said, "")
-
-    def _known(self, work: _Work, text: str) -> Any:
+    def _known_error(self, work: _Work, text: str) -> KnownError | None:
         if work.change.wanted is None or not text:
             return None
         spec = work.change.wanted.spec
@@ -613,15 +608,16 @@ class Run:
 
     # --- ends
 
-    def _finish(self, work: _Work, fact: Fact) -> None:
+    def _done(self, work: _Work, fact: Fact) -> None:
         if work.step.address.kind == "instance":
-            self.made[work.step.address] = fact
+            self._known.newest[work.step.address] = fact
         self._end(work, Status.DONE)
 
-    def _fail(self, work: _Work, error: str, text: str) -> None:
-        known = self._known(work, text)
-        hint = f"{known.meaning}; {known.hint}" if known else ""
-        self._end(work, Status.FAILED, error, hint=hint, gate=bool(known and known.gate))
+    def _fail(self, work: _Work, error: str, text: str, hint: str = "") -> None:
+        known = self._known_error(work, text)
+        if known is not None:
+            hint = f"{known.meaning}; {known.hint}"
+        self._end(work, Status.FAILED, error, hint=hint, gate=known is not None and known.gate)
 
     def _end(
         self,
@@ -634,12 +630,17 @@ class Run:
         gate: bool = False,
         refused: bool = False,
     ) -> None:
+        if work.outcome is not None:
+            return  # an answer that came after the run was over
         spent = self.clock.now() - work.begun if work.begun else 0.0
         work.outcome = Outcome(
             work.step, status, error, hint, by, max(work.attempts, 1), spent, gate=gate, refused=refused
         )
         work.where = Where.OVER
-        self.events("step", self._said(work, status))
+        self._tell(work, status)
+
+    def _tell(self, work: _Work, what: str) -> None:
+        self.events("step", self._said(work, what))
 
     def _said(self, work: _Work, what: str) -> dict[str, Any]:
         said: dict[str, Any] = {
@@ -655,27 +656,65 @@ class Run:
         return said
 
     def _report(self) -> Report:
-        for work in self.works.values():
-            if work.outcome is None:
-                started = work.where in {Where.LOOKING, Where.CLEARING}
-                said = "accepted, not finished yet" if started else "not started yet"
-                if work.where is Where.PREPARING:
-                    said = "its plan is not visible in the marketplace yet"
-                self._end(work, Status.PENDING, said)
-        return Report(tuple(work.outcome for work in self.works.values() if work.outcome is not None))
+        unanswered = {id(work) for works in self._jobs.values() for work in works}
+        for work in self._works.values():
+            sent = work.where is Where.STARTING and id(work) in unanswered
+            said = "sent, and not answered yet" if sent else UNFINISHED.get(work.where, "")
+            self._end(work, Status.PENDING, f"{said}: {work.said}" if work.said else said)
+        return Report(tuple(work.outcome for work in self._works.values() if work.outcome is not None))
 
 
-class _Inline(Executor):
-    """Does everything at once, in the order it was asked for: with it a run is repeatable to the request."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - handed on by the future, as every executor does
-            future.set_exception(error)
-        return future
+def _runtime(step: Step, change: Change) -> str:
+    if step.found is not None:
+        return step.found.runtime
+    return str(change.wanted.spec.get("runtime", "")) if change.wanted else ""
 
 
-def _executor(parallel: int) -> Executor:
-    return ThreadPoolExecutor(max_workers=parallel) if parallel > 1 else _Inline()
+def _needs_plan(work: _Work) -> bool:
+    """A creation, or a change of plan, starts when the plan is in the marketplace."""
+    sends_plan = work.step.verb is Verb.CREATE or "plan" in work.task.spec
+    return (
+        work.step.address.kind == "instance"
+        and work.step.verb in {Verb.CREATE, Verb.UPDATE}
+        and sends_plan
+        and work.task.plan is None
+    )
+
+
+def _is_marked(work: _Work) -> bool:
+    """Entitlements carry no mark, and what fails there leaves nothing behind."""
+    return work.step.address.kind != "entitlement"
+
+
+def _looked_at(work: _Work) -> Task:
+    """What is asked about: how the thing stands after our write, or just when it is at rest."""
+    return replace(work.task, step=replace(work.step, verb=Verb.AWAIT)) if work.held else work.task
+
+
+def _leftover(work: _Work) -> Task:
+    """The task to delete what is left of a failed creation."""
+    return replace(work.task, step=replace(work.step, verb=Verb.DELETE))
+
+
+def _is_ours(work: _Work, fact: Fact) -> bool:
+    """Is what was found by name what we (or another run of the same spec) asked for?"""
+    if work.change.wanted is None or not _is_marked(work):
+        return True
+    return fact.mark == replace(work.change.wanted.mark, generation=work.step.generation)
+
+
+def _taken(work: _Work, fact: Fact) -> str:
+    whose = "carries no mark"
+    if fact.mark is not None:
+        mark = fact.mark
+        whose = (
+            f"belongs to owner {mark.owner!r}, spec {mark.spec!r} ({mark.name}, generation {mark.generation})"
+        )
+    said = f"{fact.kind} {fact.name!r} exists by now, and {fact.foreign or whose}"
+    return f"{work.refused}; {said}" if work.refused else said
+
+
+def _failed_update(work: _Work, fact: Fact) -> bool:
+    """Did the last update fail, and was it not seen failed before?"""
+    now, before = fact.operation, work.task.found.operation if work.task.found else None
+    return now is not None and (now.type, now.state) == ("update", "failed") and now != before

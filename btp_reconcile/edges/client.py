@@ -205,7 +205,8 @@ class Client:
             return self._fault(call, error)
         if body is None:
             limit = f"an answer of more than {LARGEST_ANSWER // 1024**2} MB"
-            return PlatformError(replace(_blank(call, limit), status=response.status_code))
+            found = replace(_blank(call, limit), status=response.status_code)
+            return LostResponse(found) if call.method == "POST" and not call.safe else PlatformError(found)
         return Reply(response.status_code, response.headers, body)
 
     @contextlib.contextmanager

@@ -121,6 +121,7 @@ class ServiceDoor:
             raise ValueError(f"{path!r} is no path: its parts must be percent-encoded")
         else:
             url = self.endpoint + path
+            self.client.check(self.service, url, method)
         if query:
             url += ("&" if "?" in url else "?") + urlencode(list(query), quote_via=quote, safe="")
         parts = urlsplit(url)

@@ -13,7 +13,7 @@ import stat
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
@@ -29,7 +29,7 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_BYTES = 10_000_000
 MAX_DEPTH = 64
-MAX_NODES = 300_000
+MAX_NODES = 200_000
 """Values in one file, with aliases unfolded. A thousand instances with two keys each are some 20,000."""
 MAX_EXTENDS = 16
 
@@ -147,7 +147,7 @@ class _Reader:
 
     def files(self, path: str) -> Iterator[str]:
         """The spec files that a path stands for: itself, or those in the folder and below."""
-        if "\0" in path or not Path(path).is_dir():
+        if "\0" in path or not os.path.isdir(path):  # noqa: PTH112 - false, never an error, for any text
             yield path
             return
         found = False
@@ -193,13 +193,11 @@ class _Reader:
     def _extended(self, document: Document, chain: tuple[str, ...]) -> Document:
         told = document.data.get("extends")
         listed = [((), told)] if isinstance(told, str) else list(_indexed(told))
-        loaded = []
-        for where, path in {
-            told: (at, told) for at, told in reversed(listed) if isinstance(told, str)
-        }.values():
-            place = document.places[("extends", *where)][1]
-            if path:
-                loaded.append(self.load(_beside(document.file, path), place, chain))
+        paths: dict[str, Source] = {}
+        for where, path in listed:
+            if isinstance(path, str) and path:
+                paths.setdefault(path, document.places[("extends", *where)][1])
+        loaded = [self.load(_beside(document.file, path), place, chain) for path, place in paths.items()]
         unique = {id(one): one for one in loaded if one}
         return Document(document.file, document.data, document.places, tuple(unique.values()))
 
@@ -451,14 +449,13 @@ class _Parser:
             self._stop(
                 "spec/alias", f"*{event.anchor} stands inside itself", at, "use templates in place of aliases"
             )
-            return
         if node.size > MAX_NODES:
             self._unfolded(node)
         used = _Written(node.value, at)
         used.keys, used.size, used.depth = node.keys, node.size, node.depth
         self._put(used, None if isinstance(node.value, dict | list) else str(node.value))
 
-    def _unfolded(self, node: _Written) -> None:
+    def _unfolded(self, node: _Written) -> NoReturn:
         self._stop(
             "spec/too-large",
             f"the aliases of this file unfold to more than {MAX_NODES:,} values",
@@ -495,7 +492,7 @@ class _Parser:
             first = into.keys[key]
             self._say(
                 "spec/duplicate-key",
-                f"'{key[:60]}' stands twice in this map",
+                f"{shown(key)} stands twice in this map",
                 at,
                 "keep one of the two",
                 also=(first,),
@@ -524,7 +521,7 @@ class _Parser:
                 "spec/key-not-text", "a map or list cannot be a key", node.at, "write a name before the colon"
             )
             return f"\0{node.at}"
-        said = f"'{text}' is read as {_kind(node.value)}, and a key must be text"
+        said = f"{shown(text)} is read as {_kind(node.value)}, and a key must be text"
         self._say("spec/key-not-text", said, node.at, f'quote it: "{text}"')
         return text
 
@@ -555,7 +552,7 @@ class _Parser:
             raise _Stop
         self.problems.append(Problem(code, message, at, hint=hint, also=also))
 
-    def _stop(self, code: str, message: str, at: Source, hint: str) -> None:
+    def _stop(self, code: str, message: str, at: Source, hint: str) -> NoReturn:
         self.problems.append(Problem(code, message, at, hint=hint))
         raise _Stop
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from btp_reconcile.core.errors import PlatformError, SpecError
 from btp_reconcile.core.model import Fact, Facts, Problem, Subaccount, Wanted
 from btp_reconcile.core.resolve import SERVICE_OF_RUNTIME, VARIABLES
+from btp_reconcile.edges.clock import Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from btp_reconcile.core.kind import Door, Kind
+
+T = TypeVar("T")
 
 SPOKEN = {
     "entitlements": "the Entitlements API",
@@ -42,20 +48,27 @@ class _Round:
     places: tuple[Subaccount, ...]
 
 
-def facts(wanted: Wanted, kinds: Sequence[Kind], platform: Platform, parallel: int = 8) -> Facts:
+def facts(
+    wanted: Wanted,
+    kinds: Sequence[Kind],
+    platform: Platform,
+    parallel: int = 8,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Facts:
     """What the platform says about everything wanted, and what could not be seen.
 
-    Raises SpecError when credentials are missing that the spec cannot do without.
+    Raises SpecError when credentials are missing that the spec cannot do without, and Interrupted when asked to stop.
     """
     unseen: dict[tuple[str, str], Problem] = {}
     rounds = list(_rounds(wanted, platform, unseen))
-    if parallel > 1 and len(rounds) > 1:
-        with ThreadPoolExecutor(max_workers=min(parallel, len(rounds))) as pool:
-            results = list(pool.map(lambda one: _ask(one, wanted, kinds), rounds))
-    else:
-        results = [_ask(one, wanted, kinds) for one in rounds]
     seen: list[Fact] = []
-    for one, (found, problem) in zip(rounds, results, strict=True):
+    with Threads(min(parallel, len(rounds))) as pool:
+        jobs = [pool.submit(_ask, one, wanted, kinds) for one in rounds]
+        while wait(jobs, timeout=1.0).not_done:
+            if stopped():
+                raise Interrupted("stopped while the platform was looked at; nothing was changed")
+    for one, job in zip(rounds, jobs, strict=True):
+        found, problem = job.result()
         seen.extend(found)
         if problem is not None:
             unseen.update({(place.name, one.service): problem for place in one.places})
@@ -127,3 +140,47 @@ def _ask(one: _Round, wanted: Wanted, kinds: Iterable[Kind]) -> tuple[list[Fact]
             hint="nothing was planned there; other subaccounts are not affected",
         )
     return seen, None
+
+
+class Threads:
+    """Threads that do what they are handed, in order. They end with the program, whatever they wait for.
+
+    (An executor of the standard library is waited for at the end: one request that hangs would keep the program.)
+    """
+
+    def __init__(self, number: int) -> None:
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = (
+            SimpleQueue()
+        )
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(number)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        """What has not begun does not begin any more."""
+        with suppress(Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    job[0].cancel()
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def submit(self, work: Callable[..., T], *given: Any) -> Future[T]:
+        """Have it done when a thread is free."""
+        future: Future[T] = Future()
+        self._jobs.put((future, work, given))
+        return future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, work, given = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(work(*given))
+            except BaseException as error:  # noqa: BLE001 - handed on to whoever asks for the result
+                future.set_exception(error)

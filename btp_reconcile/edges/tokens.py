@@ -265,7 +265,8 @@ class SignIn:
 
     def _words(self, url: str, message: str) -> str:
         advice = f" ({self._who.advice})" if self._who.advice else ""
-        return f"{self._who.user} could not sign in at {shown(url)}: {message}{advice}"
+        place = "" if shown(url) in message else f" at {shown(url)}"
+        return f"{self._who.user} could not sign in{place}: {message}{advice}"
 
     def _blame(self, url: str, message: str) -> Blame:
         return Blame("sign_in", "POST", shown(url), message=self._words(url, message))

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core.errors import Blame, PlatformError
 from btp_reconcile.core.kind import Kind
-from btp_reconcile.core.model import Action, Change, Fact, FieldChange, Operation, Phase, Problem, Verb
+from btp_reconcile.core.model import (
+    Action,
+    Change,
+    Fact,
+    FieldChange,
+    Operation,
+    Phase,
+    Problem,
+    Verb,
+    key_of,
+)
 from btp_reconcile.core.wire import Item, given, line, moment
 
 if TYPE_CHECKING:
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
 
     from btp_reconcile.core.diff import View
     from btp_reconcile.core.kind import Door, Query, Task
-    from btp_reconcile.core.model import Data, Resource, StepId, Subaccount, Wanted
+    from btp_reconcile.core.model import Data, FactKey, Resource, StepId, Subaccount, Wanted
 
 SCHEMA: Data = {
     "description": "true (switched on), a number (exactly that amount), or a map.",
@@ -90,7 +100,12 @@ def compare(resource: Resource, view: View) -> Change | None:
     if unseen is not None:
         if resource.spec["implied"] or unseen.code != "access/none":
             return None
-        return _waits(resource, "there are no credentials here to entitle anything (access.central)")
+        return _waits(
+            resource,
+            "there are no credentials here to change entitlements: give access.central, or have it done by hand",
+        )
+    if subaccount in view.lost:
+        return None
     facts = _of_plan(resource, view)
     if len(facts) > 1:
         view.disputed.add(resource.address)
@@ -107,9 +122,9 @@ def compare(resource: Resource, view: View) -> Change | None:
     fact = facts[0]
     if fact.phase is Phase.PENDING:
         return Change(
-            resource.address, Action.AWAIT, "an assignment is being changed", wanted=resource, found=fact
+            resource.address, Action.AWAIT, "its assignment is being changed", wanted=resource, found=fact
         )
-    return _absent(resource, fact, view) if resource.absent else _present(resource, fact, view)
+    return _absent(resource, fact, view) if resource.absent else _present(resource, fact)
 
 
 def _of_plan(resource: Resource, view: View) -> list[Fact]:
@@ -123,32 +138,37 @@ def _of_plan(resource: Resource, view: View) -> list[Fact]:
 
 
 def _waits(resource: Resource, why: str) -> Change:
-    return Change(resource.address, Action.AWAIT, "cannot be assigned", wanted=resource, gate=why)
+    reason = "is to be taken away" if resource.absent else "not assigned yet"
+    if resource.spec["amount"] is not True and not resource.absent:
+        reason = f"is to be {resource.spec['amount']}"
+    return Change(resource.address, Action.AWAIT, reason, wanted=resource, gate=why)
 
 
 def _not_entitled(resource: Resource) -> str:
     _, service, plan = resource.address.path
     return (
-        f"the global account is not entitled to {service}/{plan}: have it added to the contract, or activate "
-        "the capability that brings it (API Management: Integration Suite > Manage APIs)"
+        f"{service}/{plan} is not among what can be assigned here: have it added to the contract (or to the "
+        "directory's share), or activate the capability that brings it (API Management: in Integration Suite, "
+        "Manage APIs)"
     )
 
 
-def _present(resource: Resource, fact: Fact, view: View) -> Change:
+def _present(resource: Resource, fact: Fact) -> Change:
     said, amount = fact.attributes, resource.spec["amount"]
     send = _send(fact, amount)
-    notes = (fact.detail,) if fact.phase is Phase.BROKEN and fact.detail else ()
+    failed = fact.phase is Phase.BROKEN and fact.detail
+    notes = (f"its last change failed: {fact.detail}",) if failed else ()
     if not said["numeric"] and amount is not True:
-        notes = (
-            *notes,
-            f"{said['category']} is switched on or off; the amount {amount} has no meaning for it",
-        )
+        why = "is without limit here" if said["unlimited"] else "is switched on or off, not counted"
+        notes = (*notes, f"it {why} ({said['category']}); the amount {amount} has no meaning for it")
+    if said["numeric"] and amount is True and not said["assigned"]:
+        notes = (*notes, "it is counted, so 1 is assigned")
     if not said["assigned"]:
         wanted = send.get("amount", True)
         fields = (FieldChange("amount" if "amount" in send else "enabled", None, wanted),)
-        reason = (
-            "an assignment failed and is made again" if fact.phase is Phase.BROKEN else "not assigned yet"
-        )
+        reason = "not assigned yet" + ("; an instance here needs it" if resource.spec["implied"] else "")
+        if fact.phase is Phase.BROKEN:
+            reason = "its assignment failed and is tried again"
         return Change(resource.address, Action.CREATE, reason, fields, resource, fact, notes=notes, send=send)
     exact = said["numeric"] and amount is not True
     if exact and said["amount"] != amount:
@@ -183,26 +203,6 @@ def _absent(resource: Resource, fact: Fact, view: View) -> Change | None:
             resource,
             "take ensure: absent out of the spec",
         )
-    _, service, plan = resource.address.path
-    users = sorted(
-        one.name
-        for one in view.facts.of("instance")
-        if one.subaccount == fact.subaccount
-        and (one.attributes.get("service"), one.attributes.get("plan")) == (service, plan)
-    )
-    doomed = {
-        gone.name
-        for one in view.resources.values()
-        if one.absent and one.address.kind == "instance" and one.address.subaccount == fact.subaccount
-        for gone in view.marked.get(("instance", fact.subaccount, one.mark.owner, one.mark.name), ())
-    }
-    if left := [one for one in users if one not in doomed]:
-        view.object(
-            "entitlement/in-use",
-            f"{fact.name} would be taken away, but there are instances of it: {', '.join(left)}",
-            resource,
-            "delete these instances first (ensure: absent)",
-        )
     send = {"amount": 0} if fact.attributes["numeric"] else {"enable": False}
     fields = (FieldChange("enabled", True, False),)
     if fact.attributes["numeric"]:
@@ -213,7 +213,41 @@ def _absent(resource: Resource, fact: Fact, view: View) -> Change | None:
 
 
 def check(changes: Sequence[Change], view: View) -> Iterator[Problem]:
-    """Quota, summed over all specs before the first write."""
+    """What is still needed is not taken away; and quota, summed over all specs before the first write."""
+    gone = {key_of(fact) for change in view.changes.values() for fact in change.retired}
+    gone |= {key_of(one.found) for one in view.changes.values() if one.found and _is_going(one)}
+    for change in changes:
+        if change.action is Action.DELETE and change.wanted is not None:
+            yield from _in_use(change, change.wanted, gone, view)
+    yield from _summed(changes)
+
+
+def _is_going(change: Change) -> bool:
+    """Is its deletion under way already?"""
+    operation = change.found.operation if change.found else None
+    return change.action is Action.AWAIT and operation is not None and operation.type == "delete"
+
+
+def _in_use(change: Change, resource: Resource, gone: set[FactKey], view: View) -> Iterator[Problem]:
+    subaccount, service, plan = resource.address.path
+    left = sorted(
+        one.name
+        for one in view.facts.of("instance")
+        if (one.subaccount, one.attributes.get("service"), one.attributes.get("plan"))
+        == (subaccount, service, plan)
+        and key_of(one) not in gone
+    )
+    if left:
+        yield Problem(
+            "entitlement/in-use",
+            f"{service}/{plan} would be taken away, but there are instances of it: {', '.join(left)}",
+            resource.source,
+            change.address,
+            "delete these instances first (ensure: absent)",
+        )
+
+
+def _summed(changes: Sequence[Change]) -> Iterator[Problem]:
     asked: dict[tuple[str, str], list[Change]] = defaultdict(list)
     for change in changes:
         if (
@@ -233,7 +267,7 @@ def check(changes: Sequence[Change], view: View) -> Iterator[Problem]:
         )
         yield Problem(
             "entitlement/quota",
-            f"{plan.rpartition('/')[0]} needs {more} more, and {remaining:g} are left ({who})",
+            f"{plan.rpartition('/')[0]} needs {more} more; there are {remaining:g} left ({who})",
             group[0].wanted.source if group[0].wanted else None,
             group[0].address,
             "lower an amount, take one back elsewhere, or have the contract extended",
@@ -459,18 +493,16 @@ def _plans(answer: Item, name: str) -> dict[tuple[str, str], list[Item]]:
 def _facts(view: _View, home: _Home, pair: tuple[str, str]) -> list[Fact]:
     """One fact per plan of that name: entitled, assigned here, or both."""
     entitled = {plan.text("uniqueIdentifier"): plan for plan in view.entitled.get(pair, ())}
-    assigned: dict[str, tuple[Item, Item]] = {}
+    assigned: dict[str, tuple[Item | None, Item | None]] = {}
     for plan in view.assigned.get(pair, ()):
         for info in plan.items("assignmentInfo"):
-            its = info.text("entityId").lower() == home.place.id.lower()
-            if its and info.text("entityType") in {"", "SUBACCOUNT"}:
+            same = info.text("entityId").lower() == home.place.id.lower()
+            if same and info.text("entityType") in {"", "SUBACCOUNT"}:
                 assigned[plan.text("uniqueIdentifier")] = (plan, info)
-    found = []
-    for unique in dict.fromkeys((*entitled, *assigned)):
-        here = assigned.get(unique)
-        plan, info = here or (None, None)
-        found.append(_fact(home, pair, unique, entitled.get(unique), plan, info))
-    return found
+    return [
+        _fact(home, pair, unique, entitled.get(unique), *assigned.get(unique, (None, None)))
+        for unique in dict.fromkeys((*entitled, *assigned))
+    ]
 
 
 def _fact(
@@ -481,47 +513,50 @@ def _fact(
     plan: Item | None,
     info: Item | None,
 ) -> Fact:
-    name = "/".join(pair)
-    unlimited = entitled is not None and entitled.flag("unlimited") is True
-    category = next((one.text("category") for one in (entitled, plan) if one and one.text("category")), "")
-    if category not in _COUNTED:
-        raise PlatformError(
-            Blame(
-                SERVICE,
-                message=f"plan {name} is of category {category!r}, for which no way to assign it is known",
-            )
-        )
-    numeric = _COUNTED[category] and not unlimited
     operation = _operation(info) if info else None
-    amount = _whole(info.number("amount")) if info else None
-    assigned = info is not None and _is_assigned(info, amount, operation)
-    limits = [one.number("maxAllowedSubaccountQuota") for one in (entitled, plan) if one]
     return Fact(
         "entitlement",
-        f"{home.place.id}/{name}/{unique}",
-        name,
+        "/".join((home.place.id, *pair, unique)),
+        "/".join(pair),
         home.place.name,
         _phase(info),
         {
             "service": pair[0],
             "plan": pair[1],
             "unique_id": unique,
-            "category": category,
-            "numeric": numeric,
-            "unlimited": unlimited,
-            "amount": amount if assigned else None,
-            "assigned": assigned,
-            "auto_assigned": info is not None and info.flag("autoAssigned") is True,
-            "remaining": _remaining(entitled, info) if numeric else None,
             "pool": home.pool,
             "directory": home.directory,
-            "max_per_subaccount": next((_whole(one) for one in limits if one is not None), None),
             "entitled": entitled is not None,
+            **_held("/".join(pair), entitled, plan, info),
         },
         operation=operation,
         created_at=moment(info.any("createdDate")) if info else "",
         detail=operation.text if operation and operation.state != "succeeded" else "",
     )
+
+
+def _held(name: str, entitled: Item | None, plan: Item | None, info: Item | None) -> dict[str, Any]:
+    """How much there is of a plan, and how much of it is assigned."""
+    said = [one for one in (entitled, plan) if one is not None]
+    category = next((one.text("category") for one in said if one.text("category")), "")
+    if category not in _COUNTED:
+        message = f"plan {name} is of category {category!r}, for which no way to assign it is known"
+        raise PlatformError(Blame(SERVICE, message=message))
+    unlimited = entitled is not None and entitled.flag("unlimited") is True
+    numeric = _COUNTED[category] and not unlimited
+    amount = _whole(info.number("amount")) if info else None
+    assigned = info is not None and _is_assigned(info, amount)
+    limits = (one.number("maxAllowedSubaccountQuota") for one in said)
+    return {
+        "category": category,
+        "numeric": numeric,
+        "unlimited": unlimited,
+        "amount": amount if assigned else None,
+        "assigned": assigned,
+        "auto_assigned": info is not None and info.flag("autoAssigned") is True,
+        "remaining": _remaining(entitled, info) if numeric else None,
+        "max_per_subaccount": next((_whole(one) for one in limits if one is not None), None),
+    }
 
 
 def _operation(info: Item) -> Operation:
@@ -536,12 +571,12 @@ def _phase(info: Item | None) -> Phase:
     return _STATES[info.text("entityState")][1] if info else Phase.READY
 
 
-def _is_assigned(info: Item, amount: int | None, operation: Operation | None) -> bool:
+def _is_assigned(info: Item, amount: int | None) -> bool:
     """Is anything reserved? After a failure with no amount nothing is; with one the old assignment stands."""
     if info.flag("unlimitedAmountAssigned"):
         return True
     if amount is None:
-        return operation is not None and operation.state == "succeeded"
+        return _phase(info) is Phase.READY
     return amount != 0
 
 

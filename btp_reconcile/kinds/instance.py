@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from btp_reconcile.core import fingerprint, marks
-from btp_reconcile.core.diff import RUNTIME_SERVICE, Life, Place, live, parameter_fields
+from btp_reconcile.core.diff import RUNTIME_SERVICE, Life, Place, live, parameter_fields, wished
 from btp_reconcile.core.errors import Blame, PlatformError
 from btp_reconcile.core.kind import Kind
 from btp_reconcile.core.model import Action, Change, Fact, FieldChange, Phase, Verb
@@ -141,7 +141,8 @@ def compare(resource: Resource, view: View) -> Change | None:
         return None
     place = _place(resource, view)
     change = live(resource, view, LIFE, place)
-    if change is None or change.action not in {Action.CREATE, Action.REPLACE} or change.gate:
+    makes = change is not None and (change.action in {Action.CREATE, Action.REPLACE} or "plan" in change.send)
+    if change is None or not makes or change.gate:
         return change
     return _if_possible(change, resource, view, place)
 
@@ -175,7 +176,8 @@ def _if_possible(change: Change, resource: Resource, view: View, place: Place) -
         )
     if plans and not any(one.attributes.get("available", True) for one in plans):
         return _gate(change, f"plan {service}/{plan} has been withdrawn: no new instance can be made of it")
-    seen = change.found is not None and change.found.attributes.get("plan") == plan
+    found = change.found
+    seen = found is not None and found.runtime == place.runtime and _pair(found) == (service, plan)
     if plans or seen:
         return change
     return _without_plan(change, resource, view)
@@ -188,16 +190,18 @@ def _without_plan(change: Change, resource: Resource, view: View) -> Change:
         return replace(change, notes=(*change.notes, f"waits until {service}/{plan} is in the marketplace"))
     if entitled is not None:
         return change
-    why = (
-        "entitlement: external leaves that to others"
-        if not resource.requires
-        else "there are no credentials here to entitle it (access.central)"
-    )
+    unseen = view.unseen(subaccount, "entitlements")
+    if not resource.requires:
+        why = "entitlement: external leaves it to others to entitle the subaccount"
+    elif unseen is None or unseen.code == "access/none":
+        why = "there are no credentials here to entitle the subaccount (access.central): have somebody entitle it"
+    else:
+        why = "whether the subaccount can be entitled could not be seen"
     return _gate(change, f"plan {service}/{plan} is not in the marketplace of {subaccount}; {why}")
 
 
 def _gate(change: Change, why: str) -> Change:
-    return replace(change, action=Action.AWAIT, gate=why, reason="cannot be created yet", retired=())
+    return replace(change, action=Action.AWAIT, gate=why, retired=())
 
 
 def _fields(resource: Resource, fact: Fact, view: View) -> tuple[FieldChange, ...]:
@@ -232,7 +236,22 @@ def _plan_change(resource: Resource, fact: Fact, view: View) -> FieldChange:
     )
 
 
-LIFE = Life("instance", _fields, Action.REPLACE, retire_by_itself=False)
+def _wishes(resource: Resource) -> tuple[FieldChange, ...]:
+    want = resource.spec
+    said = {key: want[key] for key in ("service", "plan", "runtime", "space") if want[key]}
+    if want["tags"]:
+        said["tags"] = list(want["tags"])
+    return (*(FieldChange(key, None, value) for key, value in said.items()), *wished(resource))
+
+
+LIFE = Life(
+    "instance",
+    _fields,
+    _wishes,
+    immutable="that cannot be changed in place",
+    anew=Action.REPLACE,
+    retire_by_itself=False,
+)
 
 
 # --- both runtimes --------------------------------------------------------------------------------------
@@ -247,11 +266,25 @@ def _resources(wanted: Wanted, runtime: str, places: Sequence[Subaccount]) -> li
     ]
 
 
+def _by_mark(facts: Sequence[Fact]) -> Mapping[tuple[str, str], list[Fact]]:
+    """What carries a mark, by subaccount and logical name: whose it is must still be looked at."""
+    found: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        if fact.mark is not None:
+            found[fact.subaccount, fact.mark.name].append(fact)
+    return found
+
+
+def _marked_as(resource: Resource) -> tuple[str, str]:
+    return (resource.address.subaccount, resource.mark.name)
+
+
 def _lacking(resources: Sequence[Resource], facts: Sequence[Fact]) -> list[Resource]:
     """Those that may need a plan: nothing ready of ours is of the plan wanted."""
     found = []
+    ours = _by_mark(facts)
     for resource in resources:
-        fact = marks.newest(facts, resource)
+        fact = marks.newest(ours[_marked_as(resource)], resource)
         settled = fact is not None and fact.phase is Phase.READY and _pair(fact) == _pair_of(resource)
         if not (settled or resource.absent or resource.observe_only):
             found.append(resource)
@@ -261,8 +294,9 @@ def _lacking(resources: Sequence[Resource], facts: Sequence[Fact]) -> list[Resou
 def _changing(resources: Sequence[Resource], facts: Sequence[Fact]) -> list[Fact]:
     """Instances whose plan is to change: whether it may is said by the plan they have now."""
     found = []
+    ours = _by_mark(facts)
     for resource in resources:
-        fact = marks.newest(facts, resource) or _adoptable(resource, facts)
+        fact = marks.newest(ours[_marked_as(resource)], resource) or _adoptable(resource, facts)
         if fact is not None and fact.phase is Phase.READY and _pair(fact) != _pair_of(resource):
             found.extend([fact] if fact.attributes["service"] == resource.spec["service"] else [])
     return found

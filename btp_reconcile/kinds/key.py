@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from btp_reconcile.core import fingerprint, marks
-from btp_reconcile.core.diff import Life, Place, live, newest_in, parameter_fields
+from btp_reconcile.core.diff import Life, Place, live, newest_in, parameter_fields, wished
 from btp_reconcile.core.kind import Kind
 from btp_reconcile.core.model import Action, Change, Fact, FieldChange, Verb
 from btp_reconcile.core.wire import Item, batches, cf_list, cf_term, given, moment, rows, sm_in, sm_term
@@ -104,17 +104,24 @@ def compare(resource: Resource, view: View) -> Change | None:
     if decided is None:
         return None
     place = _place(resource, decided, view)
-    if decided.gate and decided.found is None:
-        return Change(
-            resource.address,
-            Action.AWAIT,
-            "cannot be created yet",
-            wanted=resource,
-            gate=f"needs {parent}, which waits: {decided.gate}",
-        )
     if decided.action is Action.KEEP and decided.found is None:
         return None
+    if decided.gate and decided.found is None and resource.absent:
+        return None
+    if _vanishing(decided) and not resource.absent:
+        return Change(
+            resource.address,
+            Action.KEEP,
+            "its instance is being deleted",
+            wanted=resource,
+            notes=("planned again as soon as that is done",),
+        )
     return live(resource, view, LIFE, place)
+
+
+def _vanishing(instance: Change) -> bool:
+    operation = instance.found.operation if instance.found else None
+    return instance.action is Action.AWAIT and operation is not None and operation.type == "delete"
 
 
 def _place(resource: Resource, decided: Change, view: View) -> Place:
@@ -146,7 +153,14 @@ def _fields(resource: Resource, fact: Fact, view: View) -> tuple[FieldChange, ..
     )
 
 
-LIFE = Life("key", _fields, Action.ROTATE, retire_by_itself=True)
+LIFE = Life(
+    "key",
+    _fields,
+    wished,
+    immutable="a key cannot be changed",
+    anew=Action.ROTATE,
+    retire_by_itself=True,
+)
 
 
 # --- both runtimes --------------------------------------------------------------------------------------

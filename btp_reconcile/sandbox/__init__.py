@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from importlib import import_module, util
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +48,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _services() -> list[ModuleType]:
-    names = [f"{__name__}.{name}" for name in SERVICES]
-    return [import_module(name) for name in names if util.find_spec(name) is not None]
+    return [import_module(f"{__name__}.{name}") for name in SERVICES]
 
 
 @dataclass(frozen=True)

@@ -670,6 +670,9 @@ def seed(world: World, document: Mapping[str, Any]) -> None:
         for key in ("description", "beta", "production", "state", "contract"):
             if key in spec:
                 row[key] = spec[key]
+        if row["contract"] == "PENDING_FORCED_DELETION" and "forceDeleteTargetTime" not in row:
+            row["forceDeleteRequestTime"] = millis(world.now())
+            row["forceDeleteTargetTime"] = millis(world.now() + 7 * 86400)
 
 
 def access(world: World, url: Callable[[str, str], str] = https) -> Json:

@@ -46,7 +46,7 @@ def contract_plans(world: World, service: str, plan: str) -> list[Row]:
 def live_instances(world: World, subaccount_id: str, service: str, plan: str) -> int:
     return sum(
         1
-        for row in world.table("broker.instances").values()
+        for row in world.rows("broker.instances").values()
         if row["offering"] == service
         and row["plan"] == plan
         and row["context"].get("subaccount_id") == subaccount_id

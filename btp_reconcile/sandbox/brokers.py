@@ -6,7 +6,8 @@ client dies with it, so a deleted key gets no token.
 
 Settings read here (all optional): ``offerings`` (overrides by offering name), ``categories``, ``broker_failures``,
 ``x509_maximum_days`` (30), ``apim_x509`` ("cap" | "refuse" | "accept": what the API Management broker makes of a longer
-validity), ``apim_role_update`` ("refuse" | "accept"), ``binding_limit`` (1000), ``xsuaa_limit`` (2500).
+validity), ``apim_role_update`` ("refuse" | "accept"), ``binding_limit`` (1000), ``xsuaa_limit`` (2500),
+``cis_x509`` (false: no public source says that Cloud Management keys may be certificates).
 
 Seeds say ``orders=False``: what a test has ordered to fail is meant for its requests.
 """
@@ -501,6 +502,8 @@ def _credentials(world: World, row: Json, binding_id: str, given: Json) -> tuple
     proof = _proof(world, given, binding_id, default=default)
     if service == "xsuaa" and proof.kind not in _xsuaa_types(row["parameters"]):
         raise _RefusalError(400, f"The credential-type '{proof.kind}' is not allowed by the instance.")
+    if service == "cis" and proof.kind == "x509" and not world.settings.get("cis_x509", False):
+        raise _RefusalError(400, "The credential-type 'x509' is not supported by this service.")
     master = _MASTERS[row["offering"]].format(plan=plan)
     app, client_id = _client_names(row, binding_id, master)
     scopes: tuple[str, ...] = ()

@@ -230,9 +230,12 @@ class Served:
     def _tls(self) -> Any:
         from cheroot.ssl.builtin import BuiltinSSLAdapter
 
+        from btp_reconcile.sandbox import broker_credentials
+
         with self._sandbox.hold() as world:
             certificate, key = server_certificate(world)
-            authority = world.table("broker.authority").get("ca")
+            broker_credentials._authority(world)  # noqa: SLF001 - made now, so that keys made later are trusted
+            authority = world.table("broker.authority")["ca"]
         self.certificate = certificate
         self._folder = tempfile.TemporaryDirectory(prefix="sandbox-tls-")
         chain = Path(self._folder.name, "server.pem")
@@ -241,9 +244,8 @@ class Served:
         secret.touch(mode=0o600)
         secret.write_text(key, encoding="utf-8")
         adapter = BuiltinSSLAdapter(str(chain), str(secret))
-        if authority is not None:
-            adapter.context.load_verify_locations(cadata=authority["certificate"])
-            adapter.context.verify_mode = ssl.CERT_OPTIONAL
+        adapter.context.load_verify_locations(cadata=authority["certificate"])
+        adapter.context.verify_mode = ssl.CERT_OPTIONAL
         return adapter
 
     def _application(

@@ -1,24 +1,22 @@
-"""The Entitlements Service, and the provisioning service's view of one subaccount.
+"""The Entitlements Service.
 
-Swagger of the Entitlements and Provisioning Services in SAP/crossplane-provider-btp, corrected by the recordings of
+Swagger of the Entitlements Service in SAP/crossplane-provider-btp, corrected by the recordings of
 SAP/terraform-provider-btp (resource_subaccount_entitlement.*, datasource_regions) and by what its resources rely on.
 
 Settings: ``entitlement_failures`` (list of {service?, plan?, subaccount?, times, message}: the assignment ends in
 PROCESSING_FAILED), ``elastic_amount`` ("refuse" | "accept" | "hang": what a number for a plan without quota does),
-``entitlement_answer`` ("string" | "empty" | "object": body of the 202), ``environment_labels`` ("plain" | "colon").
+``entitlement_answer`` ("string" | "empty" | "object": body of the 202).
 The delay of an assignment is ``delays.entitlement``, that of the marketplaces ``delays.visibility``.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from . import accounts, assignments, brokers
+from . import accounts, assignments, brokers, provisioning
 from .broker_catalogue import AUTO_ASSIGNED, MORE_ENTITLEMENTS, NUMERIC
 from .cis_common import (
     ENTITLEMENTS,
-    PROVISIONING,
     Json,
     body_of,
     flag,
@@ -30,7 +28,6 @@ from .cis_common import (
     not_allowed,
     refusal,
     route,
-    subaccount_of,
 )
 from .http import Request, Response, Router
 
@@ -40,46 +37,25 @@ if TYPE_CHECKING:
     from .world import World
 
 CENTRAL = "cis-central"
-LOCAL = "cis-local"
 UNLIMITED = 2000000000
 ICON = "PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4="
 
 
 def routes(router: Router) -> None:
-    """Both hosts' routes; the rest of the provisioning service answers 501."""
+    """The routes of this service, and those of the provisioning service."""
     base = "/entitlements/v1"
-    table: tuple[tuple[str, str, str, Callable[..., Response]], ...] = (
-        (ENTITLEMENTS, "GET", f"{base}/assignments", _assignments),
-        (ENTITLEMENTS, "GET", f"{base}/globalAccountAssignments", _global_assignments),
-        (ENTITLEMENTS, "PUT", f"{base}/subaccountServicePlans", _assign),
-        (ENTITLEMENTS, "PUT", f"{base}/directories/{{guid}}/assignments", _assign_directory),
-        (ENTITLEMENTS, "PATCH", f"{base}/directories/{{guid}}/assignments", _distribute),
-        (ENTITLEMENTS, "GET", f"{base}/globalAccountAllowedDataCenters", _data_centers),
-        (ENTITLEMENTS, "GET", "/jobs-management/v1/jobs/{number}/status", _job),
-        (PROVISIONING, "GET", "/provisioning/v1/environments", _environments),
-        (PROVISIONING, "GET", "/provisioning/v1/environments/{guid}", _environment),
-        (PROVISIONING, "GET", "/provisioning/v1/servicePlanAssignments", _quotas),
-        (PROVISIONING, "GET", "/jobs-management/v1/jobs/{number}/status", _no_job),
+    table: tuple[tuple[str, str, Callable[..., Response]], ...] = (
+        ("GET", f"{base}/assignments", _assignments),
+        ("GET", f"{base}/globalAccountAssignments", _global_assignments),
+        ("PUT", f"{base}/subaccountServicePlans", _assign),
+        ("PUT", f"{base}/directories/{{guid}}/assignments", _assign_directory),
+        ("PATCH", f"{base}/directories/{{guid}}/assignments", _distribute),
+        ("GET", f"{base}/globalAccountAllowedDataCenters", _data_centers),
+        ("GET", "/jobs-management/v1/jobs/{number}/status", _job),
     )
-    for host, method, path, handler in table:
-        router.add(host, method, path, handler)
-    environment = "/provisioning/v1/environments"
-    for method, path in (
-        ("POST", environment),
-        ("DELETE", environment),
-        ("PATCH", f"{environment}/{{guid}}"),
-        ("DELETE", f"{environment}/{{guid}}"),
-        ("GET", "/provisioning/v1/availableEnvironments"),
-        ("*", f"{environment}/{{guid}}/bindings"),
-        ("*", f"{environment}/{{guid}}/bindings/{{binding}}"),
-        ("*", f"{environment}/{{guid}}/labels"),
-    ):
-        router.lacks(PROVISIONING, method, path)
-    for host in (
-        "saas-manager.cfapps.{region}.hana.ondemand.com",
-        "events-service.cfapps.{region}.hana.ondemand.com",
-    ):
-        router.lacks(host, "*", "/{rest:path}")
+    for method, path, handler in table:
+        router.add(ENTITLEMENTS, method, path, handler)
+    provisioning.routes(router)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -652,122 +628,6 @@ def _data_centers(world: World, request: Request, claims: Json, **_: str) -> Res
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The view of one subaccount (provisioning service, local key)
-
-
-def _mine(world: World, request: Request, claims: Json) -> Json:
-    """The subaccount of a local key: the host must be the one of its region."""
-    row = accounts.find(world, request, subaccount_of(claims))
-    if row["region"] != request.place.get("region"):
-        raise refusal(world, request, 404, 20004, f"Subaccount {row['id']} not found")
-    return row
-
-
-@route(LOCAL, "subaccount.entitlement.read")
-def _quotas(world: World, request: Request, claims: Json, **_: str) -> Response:
-    """GET /provisioning/v1/servicePlanAssignments."""
-    row = _mine(world, request, claims)
-    assignments.settle(world, row["id"])
-    quotas = []
-    for entry in assignments.of(world, row["id"]).values():
-        plan = assignments.contract(world).get(_key(entry))
-        if plan is None or not entry["amount"]:
-            continue
-        quotas.append(
-            {
-                "service": entry["service"],
-                "plan": entry["plan"],
-                "uniqueIdentifier": entry["unique_id"],
-                "quota": int(entry["amount"]),
-                "consumedQuota": assignments.live_instances(
-                    world, row["id"], entry["service"], entry["plan"]
-                ),
-                "unlimited": plan["unlimited"],
-                "serviceCategory": plan["category"],
-                "provisioningMethod": "SERVICE_BROKER",
-                "subaccountGUID": row["id"],
-                "globalAccountGUID": accounts.global_account(world)["id"],
-                "tenantId": row["id"],
-                "resources": [],
-            }
-        )
-    return Response.json({"quotas": quotas})
-
-
-def _environment_rows(world: World, guid: str) -> list[Json]:
-    """What environments the subaccount has, with the organisation as Cloud Controller knows it."""
-    kept = world.table("environments").get(guid)
-    if kept is None:
-        return []
-    for key, row in world.table("cf.organizations").items():
-        if row.get("name") == kept["org"] and row.get("landscape") == kept["landscape"]:
-            kept["org_id"] = key
-    return [kept]
-
-
-def _show_environment(world: World, request: Request, subaccount: Json, row: Json) -> Json:
-    colon = ":" if row.get("style", world.settings.get("environment_labels", "plain")) == "colon" else ""
-    api = request.url(f"api.cf.{row['landscape']}.hana.ondemand.com", "")
-    labels = {
-        f"API Endpoint{colon}": api,
-        "Org Name": row["org"],
-        f"Org ID{colon}": row["org_id"],
-        f"Org Memory Limit{colon}": "4,096MB",
-    }
-    return {
-        "id": row["id"],
-        "name": f"{subaccount['subdomain']}_{row['org']}",
-        "brokerId": row["broker_id"],
-        "globalAccountGUID": accounts.global_account(world)["id"],
-        "subaccountGUID": subaccount["id"],
-        "tenantId": subaccount["id"],
-        "serviceId": row["service_id"],
-        "serviceName": "cloudfoundry",
-        "planId": row["plan_id"],
-        "planName": "standard",
-        "operation": "provision",
-        "parameters": json.dumps({"instance_name": row["org"], "status": "ACTIVE"}, separators=(",", ":")),
-        "labels": json.dumps(labels, separators=(",", ":")),
-        "customLabels": {},
-        "type": "Provision",
-        "status": "Processed",
-        "environmentType": "cloudfoundry",
-        "landscapeLabel": f"cf-{row['landscape']}",
-        "platformId": row["org_id"],
-        "createdDate": millis(row["created"]),
-        "modifiedDate": millis(row["created"]),
-        "state": "OK",
-        "stateMessage": "Environment instance created.",
-    }
-
-
-@route(LOCAL, "subaccount.environment.read")
-def _environments(world: World, request: Request, claims: Json, **_: str) -> Response:
-    """GET /provisioning/v1/environments: labels and parameters are JSON inside of JSON."""
-    mine = _mine(world, request, claims)
-    rows = _environment_rows(world, mine["id"])
-    return Response.json(
-        {"environmentInstances": [_show_environment(world, request, mine, row) for row in rows]}
-    )
-
-
-@route(LOCAL, "subaccount.environment.read")
-def _environment(world: World, request: Request, claims: Json, guid: str = "", **_: str) -> Response:
-    mine = _mine(world, request, claims)
-    for row in _environment_rows(world, mine["id"]):
-        if row["id"].lower() == guid.lower():
-            return Response.json(_show_environment(world, request, mine, row))
-    raise refusal(world, request, 404, 41000, "Environment instance not found")
-
-
-@route(LOCAL, "job.read")
-def _no_job(world: World, request: Request, claims: Json, number: str = "", **_: str) -> Response:
-    del claims
-    job(world, request, "provisioning", number)
-    return job_answer("COMPLETED")
-
-
-# ----------------------------------------------------------------------------------------------------------------------
 # Seed and snapshot
 
 
@@ -850,26 +710,7 @@ def seed(world: World, document: Mapping[str, Any]) -> None:
                 if not assignments.entitled(world, guid, service, plan):
                     ensure(world, guid, service, plan)
         if spec.get("cloud_foundry"):
-            _seed_environment(world, spec)
-
-
-def _seed_environment(world: World, spec: Mapping[str, Any]) -> None:
-    wanted = spec["cloud_foundry"]
-    row = world.table("environments").get(spec["id"])
-    if row is None:
-        row = {
-            "id": world.new_id().upper(),
-            "broker_id": world.new_id().upper(),
-            "service_id": world.new_id(),
-            "plan_id": world.new_id(),
-            "org_id": world.new_id(),
-            "created": world.now(),
-        }
-        world.table("environments")[spec["id"]] = row
-    row["landscape"] = wanted.get("landscape") or row.get("landscape") or spec["region"]
-    row["org"] = wanted.get("org") or row.get("org") or spec["subdomain"]
-    if "labels" in wanted:
-        row["style"] = wanted["labels"]
+            provisioning.seed_environment(world, spec)
 
 
 def snapshot(world: World) -> Json:

@@ -286,13 +286,15 @@ _NAMED: Mapping[str, Callable[[Json], Any]] = {
 }
 
 
-def _show_broker(item: Offering) -> Json:
+def _show_broker(item: Offering, request: Request) -> Json:
     return {
         "id": _broker_id(item),
         "ready": True,
         "name": f"{item.name}-broker",
         "description": f"Broker of {item.name}",
-        "broker_url": f"https://{item.name}-broker.cfapps.eu10.hana.ondemand.com",
+        "broker_url": request.url(
+            f"{item.name}-broker.cfapps.{request.place['region']}.hana.ondemand.com", ""
+        ),
         "created_at": _SINCE,
         "updated_at": _SINCE,
     }
@@ -301,16 +303,17 @@ def _show_broker(item: Offering) -> Json:
 @route("subaccount.broker.read")
 def _brokers(world: World, request: Request, caller: Caller, **_: str) -> Response:
     seen = _seen(world, caller, "sapcp")
-    rows = [{"seq": number + 1, "shown": _show_broker(item)} for number, (item, _) in enumerate(seen)]
+    rows = [
+        {"seq": number + 1, "shown": _show_broker(item, request)} for number, (item, _) in enumerate(seen)
+    ]
     return page(world, request, rows, _NAMED, _labels, _shown)
 
 
 @route("subaccount.broker.read")
 def _broker(world: World, request: Request, caller: Caller, guid: str = "", **_: str) -> Response:
-    del request
     for item, _plans_seen in _seen(world, caller, "sapcp"):
         if _broker_id(item) == guid:
-            return Response.json(_show_broker(item))
+            return Response.json(_show_broker(item, request))
     raise not_found("/v1/service_brokers")
 
 

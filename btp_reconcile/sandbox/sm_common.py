@@ -102,6 +102,13 @@ class SmHandler(Protocol):
     def __call__(self, world: World, request: Request, caller: Caller, **caught: str) -> Response: ...
 
 
+CHANGING = (
+    "sm.instances",
+    "sm.bindings",
+    "sm.operations",
+)  # what requests other than GET may change anywhere
+
+
 def route(scope: str, limit: str | None = None) -> Callable[[SmHandler], Callable[..., Response]]:
     """Wraps a handler: token, scope, rate limits."""
 
@@ -110,6 +117,9 @@ def route(scope: str, limit: str | None = None) -> Callable[[SmHandler], Callabl
         def answer(world: World, request: Request, **caught: str) -> Response:
             caller = _caller(world, request, scope)
             _count(world, caller, limit)
+            if request.method not in {"GET", "HEAD"}:
+                for name in CHANGING:
+                    world.table(name)
             return handler(world, request, caller, **caught)
 
         return answer
@@ -126,12 +136,12 @@ def _caller(world: World, request: Request, scope: str) -> Caller:
         raise refusal(401, "Unauthorized", "unauthorized request") from problem
     attributes = claims.get("ext_attr") or {}
     guid = attributes.get("subaccountid") or claims.get("zid")
-    subaccount = world.table("subaccounts").get(str(guid))
+    subaccount = world.rows("subaccounts").get(str(guid))
     if subaccount is None or subaccount["region"] != request.place.get("region"):
         raise refusal(401, "Unauthorized", "unauthorized request")
     if not _has_scope(claims, scope):
         raise refusal(403, "Forbidden", f"The token lacks the scope {scope}")
-    client = world.table("clients").get(str(claims.get("client_id") or claims.get("cid")), {})
+    client = world.rows("clients").get(str(claims.get("client_id") or claims.get("cid")), {})
     container = attributes.get("serviceinstanceid") if client.get("plan") == "container" else None
     return Caller(claims, subaccount, container)
 
@@ -306,7 +316,7 @@ def page(
         query = urlencode(
             [*((key, value) for key, value in request.query if key != "token"), ("token", token)]
         )
-        headers = (("Link", f'<{request.path}?{query}>; rel="next"'),)
+        headers = (("Link", f'<{request.url(request.host, request.path)}?{query}>; rel="next"'),)
     answer["num_items"] = len(found)
     answer["items"] = [show(row) for row in shown]
     return Response.json(answer, 200, headers)
@@ -375,7 +385,7 @@ def finish(world: World, operation: Json, failure: Json | None) -> None:
 
 def running(world: World, row: Json) -> Json | None:
     """The operation that is under way on a resource."""
-    operation = world.table("sm.operations").get(row.get("operation", ""))
+    operation = world.rows("sm.operations").get(row.get("operation", ""))
     return operation if operation is not None and operation["state"] == "in progress" else None
 
 

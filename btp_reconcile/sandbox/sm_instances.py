@@ -112,6 +112,11 @@ def table(world: World) -> dict[str, Any]:
     return world.table("sm.instances")
 
 
+def read(world: World) -> Mapping[str, Any]:
+    """The table for somebody who only reads it, or changes it in a request that is no GET."""
+    return world.rows("sm.instances")
+
+
 def advance(world: World, subaccount_id: str) -> None:
     """A list is a look at everything of the subaccount that is under way."""
     for operation_id, owner in list(world.table("sm.running").items()):
@@ -121,6 +126,7 @@ def advance(world: World, subaccount_id: str) -> None:
 
 def look(world: World, operation: Json) -> None:
     """One look at an operation; when its time has come, what it was to do is done."""
+    world.table("sm.operations")  # where looking changes it
     if operation["state"] != "in progress" or not world.look(operation["ticket"]):
         return
     complete(world, operation)
@@ -196,9 +202,9 @@ def labels_of(row: Json) -> dict[str, list[str]]:
 
 
 def show(world: World, row: Json, *, operation: bool = False) -> Json:
-    subaccount = world.table("subaccounts")[row["subaccount_id"]]
+    subaccount = world.rows("subaccounts")[row["subaccount_id"]]
     shown: Json = {"id": row["id"], "ready": row["ready"]}
-    last = world.table("sm.operations").get(row.get("operation", "")) if operation else None
+    last = world.rows("sm.operations").get(row.get("operation", "")) if operation else None
     if last is not None:
         shown["last_operation"] = show_operation(last)
     shown |= {
@@ -225,7 +231,7 @@ def _foreign(world: World, caller: Caller) -> list[Json]:
     if not world.settings.get("sm_lists_cloud_foundry", True) or caller.container is not None:
         return []
     found = []
-    for row in world.table("broker.instances").values():
+    for row in world.rows("broker.instances").values():
         context = row["context"]
         if context.get("platform") != "cloudfoundry" or context["subaccount_id"] != caller.subaccount_id:
             continue
@@ -279,12 +285,12 @@ FIELDS: Mapping[str, Callable[[Json], Any]] = {
 
 def find(world: World, caller: Caller, guid: str, *, looks: bool = True) -> Json:
     """A visible instance; reading it is a look at what is under way on it."""
-    row = table(world).get(guid)
+    row = read(world).get(guid)
     if row is not None and caller.sees(row):
         operation = running(world, row)
         if operation is not None and looks:
             look(world, operation)
-        row = table(world).get(guid)
+        row = read(world).get(guid)
         if row is not None:
             return row  # type: ignore[no-any-return]
     raise not_found(INSTANCES)
@@ -297,7 +303,7 @@ def find(world: World, caller: Caller, guid: str, *, looks: bool = True) -> Json
 @route(READ)
 def listing(world: World, request: Request, caller: Caller, **_: str) -> Response:
     advance(world, caller.subaccount_id)
-    rows = [row for row in table(world).values() if caller.sees(row)]
+    rows = [row for row in read(world).values() if caller.sees(row)]
     foreign = _foreign(world, caller)
     if foreign:
         rows = sorted([*rows, *foreign], key=lambda row: int(row["seq"]))
@@ -308,7 +314,7 @@ def listing(world: World, request: Request, caller: Caller, **_: str) -> Respons
 @route(READ)
 def single(world: World, request: Request, caller: Caller, guid: str = "", **_: str) -> Response:
     del request
-    if guid not in table(world):
+    if guid not in read(world):
         for row in _foreign(world, caller):
             if row["id"] == guid:
                 return Response.json(show(world, row))
@@ -327,7 +333,7 @@ def read_operation(
     world: World, request: Request, caller: Caller, kind: str, guid: str, number: str
 ) -> Response:
     del request
-    found = world.table("sm.operations").get(number)
+    found = world.rows("sm.operations").get(number)
     if (
         found is None
         or found["resource_id"] != guid
@@ -337,7 +343,7 @@ def read_operation(
         raise not_found("operation")
     if found["state"] == "in progress":
         look(world, found)
-        if number not in world.table("sm.operations"):
+        if number not in world.rows("sm.operations"):
             raise not_found("operation")
     return Response.json(show_operation(found))
 
@@ -421,7 +427,7 @@ def _run(
         entry = start(world, INSTANCES, row, verb, ticket, failure=failure)
         entry["change"] = change or {}
         raise gateway_timeout()
-    if wish is False or ticket is None:
+    if wish is False or ticket is None:  # a failure stays readable as the last operation
         entry = start(world, INSTANCES, row, verb, None, failure=failure)
         entry["change"] = change or {}
         _complete(world, row, entry, failure)
@@ -522,8 +528,6 @@ def change(world: World, request: Request, caller: Caller, guid: str = "", **_: 
             previous_plan=row["plan"],
             context=_broker_context(caller.subaccount, str(new.get("name", row["name"]))),
         )
-    if outcome.status >= 400 and not wish:
-        raise broker_refusal(doing, outcome.status, outcome.body)
     return _run(world, row, "update", outcome, wish, doing, new)
 
 
@@ -563,8 +567,6 @@ def delete(world: World, request: Request, caller: Caller, guid: str = "", **_: 
     doing = f"deprovisioning request for instance {row['name']}"
     outcome = brokers.deprovision(world, instance_id=guid)
     wish = is_async(request)
-    if outcome.status >= 400 and outcome.status != 410 and not wish:
-        raise broker_refusal(doing, outcome.status, outcome.body)
     if outcome.status == 410:
         outcome = brokers.Outcome(200)  # what is not there need not be removed
     if under_way is not None:

@@ -2,15 +2,25 @@
 
 import json
 import threading
+from pathlib import Path
+from typing import Any
 
 import jwt as pyjwt
 import pytest
 
-from btp_reconcile.core.errors import HostRefused, LostResponse, PlatformError, SignInRefused, SpecError
-from btp_reconcile.core.model import CloudFoundry, Secret, Subaccount
+from btp_reconcile.core.errors import (
+    HostRefused,
+    LostResponse,
+    PlatformError,
+    SignInRefused,
+    SpecError,
+    Unreachable,
+)
+from btp_reconcile.core.model import CloudFoundry, Problem, Secret, Subaccount
 from btp_reconcile.edges.access import Platform
 from btp_reconcile.edges.client import Client
 from btp_reconcile.edges.clock import MovingClock
+from btp_reconcile.edges.door import ServiceDoor
 from btp_reconcile.sandbox import Sandbox
 from btp_reconcile.sandbox.doors import InProcessAdapter, serve
 from tests.edges.test_client_tokens import jwt
@@ -20,7 +30,7 @@ PROD = Subaccount("prod", "id-prod", "eu10", CloudFoundry(API, "finance", "apis"
 TEST = Subaccount("test", "id-test", "eu10", CloudFoundry(API, "finance-test", "apis"))
 BARE = Subaccount("bare", "id-bare", "eu10")
 
-CENTRAL_KEY = {
+CENTRAL_KEY: dict[str, Any] = {
     "endpoints": {
         "entitlements_service_url": "https://entitlements-service.cfapps.eu10.hana.ondemand.com",
         "accounts_service_url": "https://accounts-service.cfapps.eu10.hana.ondemand.com/",
@@ -28,13 +38,17 @@ CENTRAL_KEY = {
     "grant_type": "client_credentials",
     "uaa": {"clientid": "sb-c!b1|x", "clientsecret": "s3cret+=$|", "url": "https://acme.authentication.eu10.hana.ondemand.com"},
 }  # fmt: skip
-SM_KEY = {"clientid": "sb-sm", "clientsecret": "s3cret", "sm_url": SM, "url": "https://acme.authentication.eu10.hana.ondemand.com"}  # fmt: skip
+SM_KEY: dict[str, Any] = {"clientid": "sb-sm", "clientsecret": "s3cret", "sm_url": SM, "url": "https://acme.authentication.eu10.hana.ondemand.com"}  # fmt: skip
 PEM = {"certificate": "-----BEGIN CERTIFICATE-----\\nabc\\n-----END CERTIFICATE-----\\n", "key": "-----BEGIN PRIVATE KEY-----\\nxyz\\n-----END PRIVATE KEY-----\\n"}  # fmt: skip
-X509_KEY = {"clientid": "sb-sm", "sm_url": SM, "certurl": "https://acme.authentication.cert.eu10.hana.ondemand.com", **PEM}  # fmt: skip
-PASSWORD = {"username": "dev@example.com", "password": Secret("CF_PASSWORD", "pa+ss"), "origin": "my-idp"}
+X509_KEY: dict[str, Any] = {"clientid": "sb-sm", "sm_url": SM, "certurl": "https://acme.authentication.cert.eu10.hana.ondemand.com", **PEM}  # fmt: skip
+PASSWORD: dict[str, Any] = {
+    "username": "dev@example.com",
+    "password": Secret("CF_PASSWORD", "pa+ss"),
+    "origin": "my-idp",
+}
 
 
-def answers(sent):
+def answers(sent) -> Said:
     """A platform that knows everybody."""
     if sent.path.endswith("/oauth/token"):
         return Said(200, {"access_token": "token", "expires_in": 1199})
@@ -43,12 +57,12 @@ def answers(sent):
     )
 
 
-def platform(access=None, environment=None, home=None, script=answers):
+def platform(access=None, environment=None, home=None, script=answers) -> tuple[Platform, Rig]:
     rig = Rig(script)
     return Platform(rig.client, access or {}, environment or {}, home), rig
 
 
-def problem(access, service="entitlements", place=PROD, **more):
+def problem(access, service="entitlements", place=PROD, **more) -> Problem:
     one, rig = platform(access, **more)
     with pytest.raises(SpecError) as caught:
         one.door(service, place)
@@ -287,6 +301,17 @@ def test_an_endpoint_in_the_spec_cannot_send_a_password_elsewhere(api):
     assert rig.sent == []
 
 
+@pytest.mark.parametrize("url", ["https://[bad", "https://evil.com", "", "x"])
+def test_an_odd_endpoint_in_a_key_is_refused(url):
+    """Whatever stands there: it is the user's text, so it is no mistake of ours."""
+    endpoints = {"accounts_service_url": url or " "}
+    one, rig = platform({"prod": {"central": {"service_key": {**CENTRAL_KEY, "endpoints": endpoints}}}})
+
+    with pytest.raises(HostRefused):
+        one.door("accounts", PROD).get("/x")
+    assert rig.sent == []
+
+
 @pytest.mark.parametrize("place", ["endpoints", "uaa"])
 def test_nor_can_a_service_key(place):
     evil = {
@@ -389,7 +414,7 @@ def test_tokens_without_a_name_are_told_apart():
 # --- a session of the cf client -------------------------------------------------------------------------
 
 
-def session(folder, **fields):
+def session(folder: Path, **fields) -> Path:
     (folder / ".cf").mkdir(exist_ok=True)
     config = folder / ".cf" / "config.json"
     data = {
@@ -494,8 +519,8 @@ SEED = {
 class Small:
     """A sandbox with one subaccount and a client beside it."""
 
-    def __init__(self, **settings) -> None:
-        self.sandbox = Sandbox(settings={"tokens": {"assertion_secret": "x" * 32, **settings}})
+    def __init__(self, time: str = "looks") -> None:
+        self.sandbox = Sandbox(time=time, settings={"tokens": {"assertion_secret": "x" * 32}})
         self.sandbox.seed(SEED)
         self.access = self.sandbox.access()
         ((self.id, self.manager),) = self.access["service_manager"].items()
@@ -505,13 +530,13 @@ class Small:
             adapter=InProcessAdapter(self.sandbox), clock=MovingClock(), events=lambda *_: None
         )
 
-    def door(self, service, access):
+    def door(self, service, access) -> ServiceDoor:
         return Platform(self.client, {"prod": access}, {}, None).door(service, self.place)
 
-    def cf(self, **access):
+    def cf(self, **access) -> ServiceDoor:
         return self.door("cloud_foundry", {"cloud_foundry": access or self.cloud_foundry})
 
-    def sm(self):
+    def sm(self) -> ServiceDoor:
         return self.door("service_manager", {"service_manager": {"service_key": self.manager}})
 
     @property
@@ -524,7 +549,7 @@ def small():
     return Small()
 
 
-def spaces(door, *query):
+def spaces(door, *query) -> list[str]:
     return [row["name"] for page in door.pages("/v3/spaces", query) for row in page["resources"]]
 
 
@@ -665,4 +690,36 @@ def test_sandbox_on_a_socket():
         assert len(spaces(one.door("cloud_foundry", where), ("per_page", "4"))) == 25
         assert next(one.door("service_manager", where).pages("/v1/service_instances"))["num_items"] == 8
         assert one.door("accounts", where).get("/accounts/v1/subaccounts")["value"]
+        client.close()
+
+
+def test_sandbox_certificate_on_a_socket(tmp_path):
+    """A real handshake with the key's certificate, trusted by a file of authorities."""
+    small = Small(time="seconds")  # the handshake looks at this machine's clock
+    central = small.door("accounts", {"central": {"service_key": small.access["central"]}})
+    wanted = {
+        "name": "x",
+        "parameters": {"credential-type": "x509", "x509": {"validity": 7, "validity-type": "DAYS"}},
+    }
+    key = central.send("POST", f"/accounts/v2/subaccounts/{small.id}/serviceManagerBindings", wanted).body
+    with serve(small.sandbox, tls=True) as served:
+        (tmp_path / "ca.pem").write_text(str(served.certificate))
+        here = {name: key[name].replace("https://", served.url + "/") for name in ("sm_url", "certUrl")}
+        client = Client(clock=MovingClock(), events=lambda *_: None, verify=str(tmp_path / "ca.pem"))
+        access = {"prod": {"service_manager": {"service_key": {**key, **here}}}}
+        door = Platform(client, access, {}, None).door("service_manager", small.place)
+
+        assert next(door.pages("/v1/service_instances"))["num_items"] == 8
+        client.close()
+
+
+def test_sandbox_on_a_socket_with_a_certificate_that_is_not_trusted(small, monkeypatch):
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    with serve(small.sandbox, tls=True) as served:
+        client = Client(clock=MovingClock(), events=lambda *_: None)
+
+        with pytest.raises(Unreachable, match="its certificate is not trusted"):
+            client.read("cloud_foundry", served.url + "/")
+        assert client.requests_made == 1
         client.close()

@@ -3,6 +3,7 @@
 import ssl
 import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 import requests
@@ -26,7 +27,7 @@ CF_429 = {"errors": [{"title": "CF-RateLimitExceeded", "detail": "Rate Limit Exc
 OK = Said(200, {"ok": True})
 
 
-def tries(rig, method="GET"):
+def tries(rig, method="GET") -> Any:
     return rig.door().get("/v3/x") if method == "GET" else rig.door().send(method, "/v3/x", {}).body
 
 
@@ -318,7 +319,7 @@ def test_an_interruption_ends_the_wait():
     def stop(_seconds):
         raise Interrupted("stop")
 
-    rig.clock.sleep = stop
+    rig.clock.sleep = stop  # type: ignore[method-assign]
 
     with pytest.raises(Interrupted):
         tries(rig)
@@ -456,12 +457,13 @@ def test_a_sign_in_that_fails_is_not_repeated_by_the_service_that_needed_it():
             self.asked += 1
             raise SignInRefused(module._blank(Call("cloud_foundry", "POST", API), "no"))
 
-    rig.tokens = Refusing()
+    refusing = Refusing()
+    rig.tokens = refusing  # type: ignore[assignment]
 
     with pytest.raises(SignInRefused):
         tries(rig)
 
-    assert rig.tokens.asked == 1
+    assert refusing.asked == 1
 
 
 # --- answers --------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What each family of error bodies comes to, and what is never believed."""
 
 import json
+from typing import Any
 
 import pytest
 from requests.structures import CaseInsensitiveDict
@@ -20,7 +21,7 @@ from btp_reconcile.edges.answers import (
 NOW = 1_784_542_143.0  # 2026-07-20T10:09:03Z
 
 
-def reply(status, body=b"", **headers) -> Reply:
+def reply(status, body: Any = b"", **headers) -> Reply:
     data = (
         body
         if isinstance(body, bytes)

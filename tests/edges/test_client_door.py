@@ -11,7 +11,7 @@ from tests.edges.wire import API, SM, Rig, Said
 CENTRAL = "https://entitlements-service.cfapps.eu10.hana.ondemand.com"
 
 
-def cf_page(rows, following=None):
+def cf_page(rows, following=None) -> Said:
     return Said(200, {"pagination": {"next": following and {"href": following}}, "resources": rows})
 
 

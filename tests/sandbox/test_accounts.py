@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
-from btp_reconcile.sandbox import Sandbox
-from tests.sandbox.btp_client import Btp
+from btp_reconcile.sandbox import Request, Sandbox
+from tests.sandbox.btp_client import WORLD, Btp
 
 LIST = "/accounts/v1/subaccounts"
 
@@ -132,6 +132,18 @@ def test_named_service_manager_bindings(btp: Btp) -> None:
     assert {"clientsecret", "creationDate", "name"} <= set(first.data())
     assert {"certificate", "key", "certUrl"} <= set(second.data())
     assert "certurl" not in second.data()
+    shown = second.data()
+    form = f"grant_type=client_credentials&client_id={quote(shown['clientid'])}"
+    for certificate, status in ((shown["certificate"].encode(), 200), (None, 401)):
+        request = Request.of(
+            "POST",
+            shown["certUrl"].removeprefix("https://"),
+            "/oauth/token",
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+            body=form.encode(),
+            client_certificate=certificate,
+        )
+        assert btp.sandbox.handle(request).status == status
     assert btp.central("POST", path, {"name": "b1"}).status == 409
     assert [row["name"] for row in btp.central("GET", path).data()["items"]] == ["b1", "b2"]
     assert btp.central("GET", f"{path}/b1").data() == first.data()
@@ -146,6 +158,38 @@ def test_errors_can_be_unwrapped() -> None:
     refused = btp.central("GET", LIST, token="x")
     assert refused.status == 401
     assert refused.body.startswith(b"<html>")
+
+
+def test_derived_authorizations_are_content_with_any_token(btp: Btp) -> None:
+    token = btp.token(btp.key("cis", "local", grantType="clientCredentials"))
+    path = f"{LIST}/{btp.prod}"
+    assert btp.central("GET", path, token=token).status == 403
+    assert btp.central("GET", f"{path}?derivedAuthorizations=any", token=token).status == 200
+
+
+def test_a_subaccount_may_be_about_to_go_though_its_state_is_ok() -> None:
+    btp = Btp(document={"subaccounts": {"prod": {"contract": "PENDING_FORCED_DELETION"}}})
+    found = btp.central("GET", f"{LIST}/{btp.prod}").data()
+    assert (found["state"], found["contractStatus"]) == ("OK", "PENDING_FORCED_DELETION")
+    assert found["forceDeleteTargetTime"] - found["forceDeleteRequestTime"] == 7 * 86400 * 1000
+
+
+def test_password_key_needs_a_user() -> None:
+    document = {**WORLD, "users": {"jane@acme.example": {"password": "p$w=1"}}}
+    btp = Btp(document=document)
+    uaa = btp.key("cis", "central")["uaa"]
+    ask = (uaa["clientid"], uaa["clientsecret"], uaa["url"])
+    assert btp.post_token(*ask).status == 401
+    form = {"grant_type": "password", "username": "jane@acme.example"}
+    assert btp.post_token(*ask, **form, password="wrong").status == 401
+    answer = btp.post_token(*ask, **form, password="p$w=1")
+    made = btp.central(
+        "POST",
+        LIST,
+        {"displayName": "n", "region": "eu10", "subdomain": "n-x1"},
+        token=answer.data()["access_token"],
+    )
+    assert made.data()["createdBy"] == "jane@acme.example"
 
 
 def test_what_is_left_out_says_so(btp: Btp) -> None:

@@ -133,6 +133,17 @@ def test_cloud_management_grant_follows_the_instance(world: World, plan: str, gr
         assert all(scope.endswith(".read") for scope in scopes)
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_cloud_management_certificates_are_off_unless_allowed(allowed: bool) -> None:
+    world = World.new(settings={"cis_x509": allowed})
+    tokens.prepare(world)
+    provision(world, "cis", "local")
+    options: dict[str, Any] = {"credential-type": "x509"}
+    made = bind(world, **options)
+    assert made.status == (201 if allowed else 400)
+    assert ("certificate" in made.body.get("credentials", {}).get("uaa", {})) is allowed
+
+
 def test_service_manager_certificate_key_has_no_url(world: World) -> None:
     provision(world, "service-manager", "subaccount-admin")
     options: dict[str, Any] = {"credential-type": "x509", "x509": {"validity": 7}}
@@ -260,3 +271,77 @@ def test_localise_rewrites_addresses_and_nothing_else(world: World) -> None:
     assert found["uaa"]["uaadomain"] == key["uaa"]["uaadomain"]
     assert key["uaa"]["url"].startswith("https://")
     json.dumps(world.state)
+
+
+@pytest.mark.parametrize(
+    ("service", "plan"), [(item.name, plan.name) for item in brokers.OFFERINGS for plan in item.plans]
+)
+def test_every_plan_gives_a_key(world: World, service: str, plan: str) -> None:
+    assert provision(world, service, plan).status in {201, 202}
+    assert bind(world).status in {201, 202}
+    key = world.table("broker.bindings")["b1"]
+    if not service.startswith("sandbox-"):
+        assert world.table("clients")[key["client"]]["secret"] in json.dumps(key["credentials"])
+        assert world.table("clients")[key["client"]]["zone"] == "acme"
+    assert brokers.unbind(world, instance_id="i1", binding_id="b1").status in {200, 202}
+    assert set(world.table("clients")) == {"cf"}
+
+
+@pytest.mark.parametrize(
+    ("service", "fields"),
+    [
+        ("destination", {"uri", "clientid", "clientsecret", "url"}),
+        ("content-agent", {"uaa", "url"}),
+        ("transport", {"uaa", "uri"}),
+        ("one-inbox-service", {"uaa", "url"}),
+        ("xsuaa", {"clientid", "xsappname", "verificationkey", "tenantmode"}),
+    ],
+)
+def test_shapes_of_the_other_keys(world: World, service: str, fields: set[str]) -> None:
+    item = brokers.offering(world, service)
+    assert item is not None
+    provision(world, service, item.plans[0].name)
+    assert fields <= set(bind(world).body["credentials"])
+
+
+def test_what_is_not_there_is_told(world: World) -> None:
+    assert bind(world).status == 404
+    nothing: dict[str, Any] = {"offering": "sandbox-config", "plan": "standard", "parameters": {}}
+    assert brokers.update(world, instance_id="i1", **nothing).status == 404
+    assert brokers.fetch_binding(world, "b1").status == 404
+    with pytest.raises(LookupError):
+        provision(world, "nothing", "standard")
+
+
+def test_a_plan_changes_only_where_the_offering_allows_it(world: World) -> None:
+    provision(world, "service-manager", "container")
+    refused = brokers.update(
+        world, instance_id="i1", offering="service-manager", plan="subaccount-audit", parameters=None
+    )
+    assert (refused.status, refused.body["error"]) == (422, "PlanChangeNotSupported")
+
+
+def test_limits_of_bindings_and_instances() -> None:
+    world = World.new(settings={"binding_limit": 2, "xsuaa_limit": 1})
+    provision(world, "sandbox-config", "standard")
+    assert [bind(world, f"b{n}").status for n in range(3)] == [201, 201, 400]
+    assert [provision(world, "xsuaa", "application", f"x{n}").status for n in range(2)] == [202, 400]
+
+
+@pytest.mark.parametrize("verb", ["unbind", "deprovision"])
+@pytest.mark.parametrize("status", [500, "async"])
+def test_a_failed_removal_leaves_everything(verb: str, status: Any) -> None:
+    world = World.new(settings={"broker_failures": [{"verb": verb, "status": status}]})
+    provision(world, "afc-api-service", "standard")
+    bind(world)
+
+    def remove() -> brokers.Outcome:
+        if verb == "unbind":
+            return brokers.unbind(world, instance_id="i1", binding_id="b1")
+        return brokers.deprovision(world, instance_id="i1")
+
+    first = remove()
+    assert first.status == (202 if status == "async" else 500)
+    assert (first.failure is not None) == (status == "async")
+    assert "b1" in world.table("broker.bindings")
+    assert remove().status == 200

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from tests.sandbox.landscape import API, CONFIG, LOGIN, UAA, document
 
 from btp_reconcile.sandbox import InProcessAdapter, Sandbox, Served, serve
+from tests.sandbox.landscape import API, CONFIG, LOGIN, UAA, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,8 +212,7 @@ def test_many_clients_at_once_all_get_their_answer():
     def work(url: str) -> None:
         with requests.Session() as session:
             session.trust_env = False
-            for _ in range(5):
-                statuses.append(session.get(f"{url}/v3/info").status_code)
+            statuses.extend(session.get(f"{url}/v3/info").status_code for _ in range(5))
 
     sandbox = made()
     with serve(sandbox, threads=8) as served:
@@ -260,23 +259,23 @@ def test_the_certificate_of_a_key_opens_the_certificate_host_over_tls(tmp_path: 
     sandbox.seed(document())
     from btp_reconcile.sandbox import broker_credentials
 
-    with sandbox.hold() as world:
-        chain, key = broker_credentials.certificate(world, "client", days=7, length=2048)
-        world.table("clients")["sb-x!b1"] = {
-            "secret": None,
-            "scopes": ["uaa.resource"],
-            "zone": "main-x1",
-            "region": "eu10",
-            "grant_types": ["client_credentials"],
-            "certificate": chain,
-        }
-    (tmp_path / "client.pem").write_text(chain + key, encoding="utf-8")
     form = {"grant_type": "client_credentials", "client_id": "sb-x!b1"}
     with serve(sandbox, tls=True, threads=2) as served, requests.Session() as session:
+        with sandbox.hold() as world:
+            chain, key = broker_credentials.certificate(world, "client", days=7, length=2048)
+            world.table("clients")["sb-x!b1"] = {
+                "secret": None,
+                "scopes": ["uaa.resource"],
+                "zone": "main-x1",
+                "region": "eu10",
+                "grant_types": ["client_credentials"],
+                "certificate": chain,
+            }
+        (tmp_path / "client.pem").write_text(chain + key, encoding="utf-8")
         session.trust_env = False
         (tmp_path / "trust.pem").write_text(served.certificate or "", encoding="utf-8")
         url = f"{served.url}/main-x1.authentication.cert.eu10.hana.ondemand.com/oauth/token"
-        more = {"data": form, "verify": str(tmp_path / "trust.pem")}
+        more: dict[str, Any] = {"data": form, "verify": str(tmp_path / "trust.pem")}
         with_it = session.post(url, cert=str(tmp_path / "client.pem"), **more)
         with requests.Session() as bare:
             bare.trust_env = False

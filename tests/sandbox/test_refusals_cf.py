@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from tests.sandbox.landscape import CONFIG, SLOW, Landscape
 
 IN_PROGRESS = {"state": "in progress"}
@@ -25,13 +26,28 @@ INSTANCES: list[dict[str, Any]] = [
             {"name": "key-stuck", "last_operation": {"type": "delete", **FAILED}},
         ],
     },
+    {
+        **CONFIG,
+        "name": "bound",
+        "app_bindings": [
+            {"app": "shop", "name": "app-making", "last_operation": {"type": "create", **IN_PROGRESS}},
+            {"app": "till", "name": "app-stuck", "last_operation": {"type": "delete", **FAILED}},
+        ],
+        "routes": [{"host": "front"}],
+    },
     {**CONFIG, "name": "twin"},
     {**CONFIG, "name": "new", "last_operation": {"type": "create", "state": "initial"}},
     {**CONFIG, "name": "failed", "last_operation": {"type": "create", **FAILED}},
     {**CONFIG, "name": "updating", "last_operation": {"type": "update", **IN_PROGRESS}},
     {**CONFIG, "name": "going", "last_operation": {"type": "delete", **IN_PROGRESS}},
     {**SLOW, "name": "slow"},
-    {**CONFIG, "space": "vault", "name": "hidden"},
+    {
+        **CONFIG,
+        "space": "vault",
+        "name": "hidden",
+        "app_bindings": [{"app": "safe", "name": "app-hidden"}],
+        "routes": [{"host": "back"}],
+    },
     {
         "space": "apis",
         "service": "xsuaa",
@@ -39,10 +55,16 @@ INSTANCES: list[dict[str, Any]] = [
         "name": "auth",
         "keys": [{"name": "auth-key"}],
     },
-    {"space": "apis", "type": "user-provided", "name": "own"},
+    {
+        "space": "apis",
+        "type": "user-provided",
+        "name": "own",
+        "app_bindings": [{"app": "shop", "name": "app-own"}],
+    },
 ]
 
 SI, SCB = "/v3/service_instances", "/v3/service_credential_bindings"
+SRB = "/v3/service_route_bindings"
 LISTED = "'page', 'per_page', 'order_by', 'created_ats', 'updated_ats', 'guids'"
 NO_PLAN = (
     "Invalid service plan. Ensure that the service plan exists, is available, and you have access to it."
@@ -766,6 +788,122 @@ ROWS = [
         "deleting a key twice",
         ("DELETE", f"{SCB}/<key-going>"),
         "There is an operation in progress for the service binding.",
+    ),
+    # 8 Bindings of apps
+    Row(
+        "7.7",
+        "a change while an app is being bound",
+        ("PATCH", f"{SI}/<bound>", {"tags": ["x"]}),
+        409,
+        90008,
+        "CF-AsyncServiceBindingOperationInProgress",
+        "An operation for the service binding between app shop and service instance bound is in progress.",
+    ),
+    absent(
+        "8.1",
+        "the binding of an app in a space one cannot see",
+        ("GET", f"{SCB}/<app-hidden>"),
+        "Service credential binding not found",
+    ),
+    absent(
+        "8.2",
+        "credentials before an app is bound",
+        ("GET", f"{SCB}/<app-making>/details"),
+        "Creation of service binding in progress",
+    ),
+    absent(
+        "8.2",
+        "credentials after a failed unbinding",
+        ("GET", f"{SCB}/<app-stuck>/details"),
+        "Deletion of service binding failed",
+    ),
+    absent(
+        "8.2",
+        "credentials of an app for an auditor",
+        ("GET", f"{SCB}/<app-own>/details"),
+        "Service credential binding not found",
+        who="auditor@example.com",
+    ),
+    Row(
+        "8.2",
+        "parameters of a binding to a user-provided instance",
+        ("GET", f"{SCB}/<app-own>/parameters"),
+        400,
+        90007,
+        "CF-ServiceFetchBindingParametersNotSupported",
+        "This service does not support fetching service binding parameters.",
+    ),
+    Row(
+        "8.3",
+        "binding an app",
+        ("POST", SCB, {**key(), "type": "app"}),
+        501,
+        10001,
+        "CF-NotEmulated",
+        "The sandbox does not emulate POST /v3/service_credential_bindings with type 'app'.",
+    ),
+    Row(
+        "8.4",
+        "unbinding an app as an auditor",
+        ("DELETE", f"{SCB}/<app-own>"),
+        *FORBIDDEN,
+        who="auditor@example.com",
+    ),
+    # Route bindings (CF API v3, "Service Route Binding"; the general rules are those of section 1)
+    Row(
+        "1.7",
+        "route bindings for nobody",
+        ("GET", SRB),
+        401,
+        10002,
+        "CF-NotAuthenticated",
+        "Authentication error",
+        who="",
+    ),
+    query(
+        "1.4",
+        "an unknown parameter of the list of route bindings",
+        f"{SRB}?names=x",
+        f"Unknown query parameter(s): 'names'. Valid parameters are: {LISTED}, 'service_instance_guids', "
+        "'service_instance_names', 'route_guids', 'include', 'label_selector'",
+    ),
+    query(
+        "1.4",
+        "an unknown parameter of one route binding",
+        f"{SRB}/<binding of front>?page=1",
+        "Unknown query parameter(s): 'page'. Valid parameters are: 'include'",
+    ),
+    query(
+        "1.3",
+        "an order that route bindings have not",
+        f"{SRB}?order_by=name",
+        "Order by can only be: 'created_at', 'updated_at'",
+    ),
+    query(
+        "1.3",
+        "a page of route bindings that is no number",
+        f"{SRB}?page=0",
+        "Page must be a positive integer",
+    ),
+    query(
+        "1.4",
+        "an unknown include of route bindings",
+        f"{SRB}?include=app",
+        "Invalid included resource: 'app'. Valid included resources are: 'route', 'service_instance'",
+    ),
+    query(
+        "1.4",
+        "an include of one route binding twice",
+        f"{SRB}/<binding of front>?include=route,route",
+        "Duplicate included resource: 'route'",
+    ),
+    query("1.5", "a selector without value", f"{SRB}?label_selector=", "Missing label_selector value"),
+    absent("1.2", "an unknown route binding", ("GET", f"{SRB}/x"), "Service route binding not found"),
+    absent(
+        "1.2",
+        "a route binding in a space one cannot see",
+        ("GET", f"{SRB}/<binding of back>"),
+        "Service route binding not found",
     ),
 ]
 

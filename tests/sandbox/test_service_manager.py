@@ -6,13 +6,14 @@ import email.utils
 import json
 import time
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
+import requests
 
-from btp_reconcile.sandbox import Request
+from btp_reconcile.sandbox import Request, Sandbox, serve
 from btp_reconcile.sandbox.sm_query import QueryError, holds, parse
-from tests.sandbox.btp_client import MANAGER, Btp
+from tests.sandbox.btp_client import MANAGER, WORLD, Btp
 
 INSTANCES = "/v1/service_instances"
 BINDINGS = "/v1/service_bindings"
@@ -306,6 +307,19 @@ def test_deletion_under_way(btp: Btp) -> None:
     assert btp.manager("GET", answer.header("Location") or "").data()["state"] == "succeeded"
 
 
+@pytest.mark.parametrize("verb", ["update", "deprovision"])
+def test_failed_synchronous_change_is_remembered(verb: str) -> None:
+    btp = Btp(settings={"broker_failures": [{"verb": verb, "status": 503, "description": "later"}]})
+    guid = btp.instance("a")
+    method, body = ("PATCH", {"parameters": {"x": 1}}) if verb == "update" else ("DELETE", None)
+    refused = btp.manager(method, f"{INSTANCES}/{guid}", body)
+    assert (refused.status, refused.data()["broker_error"]["StatusCode"]) == (502, 503)
+    row = btp.manager("GET", f"{INSTANCES}/{guid}").data()
+    assert (row["ready"], row["last_operation"]["state"]) == (True, "failed")
+    assert row["last_operation"]["errors"]["error"] == "BrokerError"
+    assert btp.manager(method, f"{INSTANCES}/{guid}", body).status == 200
+
+
 def test_operations_can_go_with_their_instance() -> None:
     btp = Btp(settings={"sm_deleted_operations": "gone"})
     guid = btp.instance("a")
@@ -482,6 +496,74 @@ def test_what_smctl_asks_for(btp: Btp) -> None:
     assert btp.send("GET", MANAGER, "/v1/monitor/health").data() == {"status": "UP"}
 
 
+def test_the_way_of_smctl_through_the_socket() -> None:
+    """Log in, provision, bind, list, get, unbind, deprovision, with the requests that ``smctl`` sends."""
+    sandbox = Sandbox()
+    sandbox.seed(WORLD)
+    with serve(sandbox) as served, requests.Session() as http:
+        http.trust_env = False
+        key = next(iter(served.access()["service_manager"].values()))
+        base = key["sm_url"]
+        info = http.get(f"{base}/v1/info").json()
+        found = http.get(f"{info['token_issuer_url']}/.well-known/openid-configuration").json()
+        name, secret = (quote(key[field], safe="") for field in ("clientid", "clientsecret"))
+        form = {"grant_type": "client_credentials"}
+        # the OAuth library of Go tries the header first, with both halves encoded, and then the body
+        assert http.post(found["token_endpoint"], data=form, auth=(name, secret)).status_code == 401
+        form |= {"client_id": key["clientid"], "client_secret": key["clientsecret"]}
+        token = http.post(found["token_endpoint"], data=form).json()["access_token"]
+        http.headers.update({"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+
+        def one(kind: str, query: str) -> dict[str, Any]:
+            (row,) = http.get(f"{base}/v1/{kind}?{urlencode({'fieldQuery': query})}").json()["items"]
+            return dict(row)
+
+        def done(answer: requests.Response) -> None:
+            assert answer.status_code == 202
+            where = base + answer.headers["Location"]
+            assert [http.get(where).json()["state"] for _ in range(2)][-1] == "succeeded"
+
+        offering = one("service_offerings", "name eq 'sandbox-slow'")
+        plan = one("service_plans", f"name eq 'standard' and service_offering_id eq '{offering['id']}'")
+        body: dict[str, Any] = {"name": "s1", "service_plan_id": plan["id"], "parameters": {"a": 1}}
+        done(http.post(f"{base}{INSTANCES}?async=true", json=body))
+        instance = one("service_instances", "name eq 's1'")
+        body = {"name": "b1", "service_instance_id": instance["id"]}
+        done(http.post(f"{base}{BINDINGS}?async=true", json=body))
+        bound = one("service_bindings", f"name eq 'b1' and service_instance_id eq '{instance['id']}'")
+        assert bound["credentials"]["url"].startswith("http://127.0.0.1:")
+        assert http.get(f"{base}{INSTANCES}/{instance['id']}/parameters").json() == {"a": 1}
+        first = http.get(f"{base}{BINDINGS}?max_items=1")
+        second = http.get(first.links["next"]["url"]).json()
+        assert [row["name"] for row in second["items"]] == ["b1"]
+        done(http.delete(f"{base}{BINDINGS}/{bound['id']}?async=true"))
+        done(http.delete(f"{base}{INSTANCES}/{instance['id']}?async=true"))
+        assert http.get(f"{base}{INSTANCES}/{instance['id']}").status_code == 404
+
+
+def test_time_can_be_counted_in_seconds() -> None:
+    btp = Btp(time="seconds", settings={"delays": {"provision": 50, "entitlement": 50, "visibility": 50}})
+    answer = btp.manager("POST", INSTANCES, {"name": "a", **SLOW})
+    location = answer.header("Location") or ""
+    btp.assign("transport", "standard", enable=True)
+    for _ in range(5):
+        assert btp.manager("GET", location).data()["state"] == "in progress"
+        row = btp.state("transport", "standard")
+        assert row is not None
+        assert row["entityState"] in {"STARTED", "PROCESSING"}
+    with btp.sandbox.hold() as world:
+        world.advance(51)
+    assert btp.manager("GET", location).data()["state"] == "succeeded"
+    row = btp.settled("transport", "standard")
+    assert row is not None
+    assert row["entityState"] == "OK"
+    names = {item["name"] for item in btp.manager("GET", "/v1/service_offerings").data()["items"]}
+    assert "transport" not in names
+    with btp.sandbox.hold() as world:
+        world.advance(51)
+    assert btp.plan_id("transport", "standard")
+
+
 def test_platforms(btp: Btp) -> None:
     made = btp.manager("POST", "/v1/platforms", {"name": "k8s", "type": "kubernetes"})
     assert made.status == 201
@@ -553,3 +635,49 @@ def test_large_subaccounts_stay_quick() -> None:
             assert len(btp.manager("GET", target).data()["items"]) == 200
             times.append(time.perf_counter() - start)
         assert min(times) < 0.1
+
+
+@pytest.mark.parametrize("verb", ["create", "update", "delete"])
+def test_seeded_operations_in_progress_come_to_an_end(verb: str) -> None:
+    last = {"type": verb, "state": "in progress"}
+    spec = {"runtime": "other", "name": "a", "service": "sandbox-slow", "plan": "standard"}
+    keys = [] if verb == "delete" else [{"name": "k", "last_operation": last}]
+    instance = {**spec, "last_operation": last, "keys": keys}
+    btp = Btp(document={"subaccounts": {"prod": {"instances": [instance]}}})
+    rows = btp.manager("GET", f"{INSTANCES}?attach_last_operations=true").data()["items"]
+    assert (rows[0]["last_operation"]["state"], rows[0]["ready"]) == ("in progress", verb != "create")
+    for _ in range(3):
+        rows = btp.manager("GET", f"{INSTANCES}?attach_last_operations=true").data()["items"]
+    if verb == "delete":
+        assert rows == []
+    else:
+        assert (rows[0]["last_operation"]["state"], rows[0]["ready"]) == ("succeeded", True)
+        assert "credentials" in btp.named("service_bindings", "k")
+
+
+def test_seeding_adds_missing_keys_and_refuses_nonsense(btp: Btp) -> None:
+    spec = btp.document["subaccounts"]["prod"]
+    afc = {**spec["instances"][0], "keys": [{"name": "k1"}, {"name": "k2"}]}
+    btp.sandbox.seed({"subaccounts": {"prod": {**spec, "instances": [afc]}}})
+    names = [row["name"] for row in btp.manager("GET", BINDINGS).data()["items"]]
+    assert names == ["k1", "k2"]
+    for change in ({"service": "nothing"}, {"plan": "nothing"}):
+        with pytest.raises(LookupError):
+            btp.sandbox.seed(
+                {"subaccounts": {"prod": {**spec, "instances": [{**afc, **change, "name": "n"}]}}}
+            )
+
+
+@pytest.mark.parametrize("wish", ["", "?async=true", "?async=false"])
+def test_a_binding_that_cannot_be_removed_stays(wish: str) -> None:
+    btp = Btp(settings={"broker_failures": [{"verb": "unbind", "status": 500, "description": "later"}]})
+    guid = btp.named("service_bindings", "k1")["id"]
+    answer = btp.manager("DELETE", f"{BINDINGS}/{guid}{wish}")
+    if wish == "?async=true":
+        assert btp.follow(answer)["state"] == "failed"
+    else:
+        assert answer.data()["error"] == "BrokerError"
+    row = btp.manager("GET", f"{BINDINGS}/{guid}").data()
+    assert (row["ready"], row["last_operation"]["state"]) == (True, "failed")
+    key = row["credentials"]["uaa"]
+    assert btp.post_token(key["clientid"], key["clientsecret"], key["url"]).status == 200

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.sandbox.landscape import API, LOGIN, document, grant
 
 from btp_reconcile.sandbox import Lost, Request, Response, Router, Sandbox, World
 from btp_reconcile.sandbox.http import relocated
 from btp_reconcile.sandbox.world import DEFAULTS
+from tests.sandbox.landscape import API, CONFIG, LOGIN, SLOW, document, grant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,6 +114,302 @@ def test_nothing_is_written_when_nothing_changes(tmp_path: Path):
         sandbox.snapshot()
 
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_only_the_first_line_is_written_when_only_the_clock_moves(tmp_path: Path):
+    path = tmp_path / "world.json"
+    sandbox, other = Sandbox(path), Sandbox(path)
+    sandbox.seed(document())
+    before, text = path.stat(), path.read_text(encoding="utf-8")
+
+    for _ in range(3):
+        sandbox.handle(ROOT)
+    other.handle(ROOT)
+
+    lines, now = text.splitlines(), path.read_text(encoding="utf-8").splitlines()
+    assert path.stat().st_ino == before.st_ino
+    assert (now[1:], len(now[0])) == (lines[1:], 4095)
+    assert json.loads("\n".join(now))["elapsed"] == 4
+    with sandbox.hold() as world:
+        assert world.state["elapsed"] == 4
+
+
+def test_a_change_is_a_new_file_in_which_only_its_own_line_differs(tmp_path: Path):
+    path = tmp_path / "world.json"
+    sandbox = Sandbox(path, time="seconds")
+    sandbox.seed(document([{**CONFIG, "name": "one"}]))
+    lines = path.read_text(encoding="utf-8").splitlines()
+
+    with sandbox.hold() as world:
+        next(iter(world.table("cf.service_instances").values()))["tags"].append("x")
+        world.table("nothing")
+
+    now = path.read_text(encoding="utf-8").splitlines()
+    different = [new for old, new in zip(lines[1:], now[1:], strict=True) if old != new]
+    assert [line[: line.index(":")] for line in different] == [',"cf.service_instances"']
+    assert lines[0] != now[0]
+
+
+def test_a_table_that_comes_or_goes_as_a_whole_is_kept_so(tmp_path: Path):
+    path = tmp_path / "world.json"
+    sandbox = Sandbox(path)
+    sandbox.seed(document([{**CONFIG, "name": "one"}]))
+
+    with sandbox.hold() as world:
+        world.state["tables"]["marks"] = {"x": 1}
+        del world.state["tables"]["cf.service_instances"]
+
+    with Sandbox(path).hold() as world:
+        assert (world.rows("marks"), world.rows("cf.service_instances")) == ({"x": 1}, {})
+
+
+def test_a_file_is_read_however_it_is_laid_out(tmp_path: Path):
+    path = tmp_path / "world.json"
+    first = Sandbox(path)
+    first.seed(document([{**CONFIG, "name": "one"}]))
+    first.handle(ROOT)
+    state = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(state, indent=2), encoding="utf-8")
+    path.chmod(0o644)
+
+    second = Sandbox(path)
+
+    assert second.snapshot() == first.snapshot()
+    assert second.access() == first.access()
+    with second.hold() as world:
+        assert world.state["elapsed"] == 1
+    assert path.read_text(encoding="utf-8").startswith('{"version":')
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_that_was_taken_away_is_written_again(tmp_path: Path):
+    path = tmp_path / "world.json"
+    sandbox = Sandbox(path, time="seconds")
+    sandbox.seed(document([{**CONFIG, "name": "one"}]))
+    path.unlink()
+
+    described = sandbox.snapshot()
+
+    assert Sandbox(path).snapshot() == described
+
+
+def test_a_state_that_cannot_be_written_is_undone(tmp_path: Path):
+    path = tmp_path / "world.json"
+    sandbox = Sandbox(path)
+    sandbox.seed(document())
+    before = sandbox.snapshot()
+
+    def spoil() -> None:
+        with sandbox.hold() as world:
+            world.table("cf.spaces").clear()
+            world.table("users").clear()
+            world.table("cf.jobs")["x"] = {1, 2}
+
+    with pytest.raises(TypeError):
+        spoil()
+
+    assert sandbox.snapshot() == before
+    assert grant(sandbox, ME).status == 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["world.json", "world.json.lock"]
+
+
+def test_more_than_a_line_of_faults_still_counts(tmp_path: Path):
+    path = tmp_path / "world.json"
+    sandbox = Sandbox(path)
+    for number in range(40):
+        sandbox.faults.add({"do": "slow", "seconds": 0, "match": {"path": f"{number}" * 60 + "|^/$"}})
+
+    sandbox.handle(ROOT)
+    other = Sandbox(path)
+    other.handle(ROOT)
+
+    assert {rule["seen"] for rule in sandbox.faults.rules()} == {2}
+    sandbox.faults.clear()
+    sandbox.handle(ROOT)
+    assert other.faults.rules() == []
+    with other.hold() as world:
+        assert world.state["elapsed"] == 3
+
+
+def test_every_answer_leaves_in_the_file_what_is_in_memory(tmp_path: Path):
+    path = tmp_path / "world.json"
+    sandbox = Sandbox(path, settings={"cloud_foundry": {"feature_flags": {"service_instance_sharing": True}}})
+    sandbox.seed(document([{**CONFIG, "name": "one", "keys": [{"name": "k"}]}, {**SLOW, "name": "slow"}]))
+    token = grant(sandbox, ME).data()["access_token"]
+    with sandbox.hold() as world:
+        space = next(guid for guid, row in world.table("cf.spaces").items() if row["name"] == "apis")
+        night = next(guid for guid, row in world.table("cf.spaces").items() if row["name"] == "night")
+        guids = {row["name"]: guid for guid, row in world.table("cf.service_instances").items()}
+        plan = next(iter(world.table("cf.service_instances").values()))["plan_guid"]
+    si, scb = "/v3/service_instances", "/v3/service_credential_bindings"
+    relationships = {"space": {"data": {"guid": space}}, "service_plan": {"data": {"guid": plan}}}
+    instance = {"type": "managed", "name": "two", "relationships": relationships}
+    of_one = {"service_instance": {"data": {"guid": guids["one"]}}}
+    steps: list[tuple[str, str, Any]] = [
+        ("POST", si, instance),
+        ("GET", si, None),
+        ("GET", si, None),
+        ("POST", scb, {"type": "key", "name": "n", "relationships": of_one}),
+        ("GET", scb, None),
+        ("GET", scb, None),
+        ("PATCH", f"{si}/{guids['one']}", {"metadata": {"labels": {"a": "b"}}}),
+        ("PATCH", f"{si}/{guids['slow']}", {"parameters": {"a": 1}}),
+        ("POST", f"{si}/{guids['one']}/relationships/shared_spaces", {"data": [{"guid": night}]}),
+        ("GET", f"{si}/{guids['slow']}", None),
+        ("DELETE", f"{si}/{guids['one']}", None),
+        ("GET", si, None),
+        ("GET", si, None),
+        ("DELETE", f"{si}/{guids['slow']}", None),
+        ("GET", "/v3/service_plans", None),
+    ]
+
+    for method, target, body in steps:
+        data = b"" if body is None else json.dumps(body).encode()
+        answer = sandbox.handle(
+            Request.of(method, API, target, headers={"Authorization": f"bearer {token}"}, body=data)
+        )
+        assert answer.status < 300, answer.body
+        assert in_file(path) == in_memory(sandbox)
+
+
+def test_every_answer_of_service_manager_leaves_in_the_file_what_is_in_memory(tmp_path: Path):
+    path = tmp_path / "world.json"
+    sandbox = Sandbox(path, settings={"sm_limits": True})
+    slow = {"runtime": "other", "service": "sandbox-slow", "plan": "standard"}
+    under_way = {"type": "create", "state": "in progress"}
+    instances = [
+        {**slow, "name": "ready", "keys": [{"name": "k", "last_operation": under_way}]},
+        {**slow, "name": "made", "last_operation": under_way},
+    ]
+    sandbox.seed({"subaccounts": {"prod": {"region": "eu10", "instances": instances}}})
+    key = next(iter(sandbox.access()["service_manager"].values()))
+    zone, host = key["url"].removeprefix("https://"), key["sm_url"].removeprefix("https://")
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": key["clientid"],
+        "client_secret": key["clientsecret"],
+    }
+    token = grant(sandbox, form, host=zone, client=None).data()
+    with sandbox.hold() as world:
+        ids = {row["name"]: guid for guid, row in world.table("sm.instances").items()}
+    bindings, of_ready = "/v1/service_bindings", f"/v1/service_instances/{ids['ready']}"
+    steps: list[tuple[str, str, Any]] = [
+        *[("GET", f"/v1/service_instances/{ids['made']}", None)] * 3,
+        *[("GET", bindings, None)] * 3,
+        ("POST", bindings, {"name": "n", "service_instance_id": ids["ready"]}),
+        *[("GET", f"{bindings}?attach_last_operations=true", None)] * 3,
+        ("PATCH", of_ready, {"parameters": {"a": 1}}),
+        *[("GET", of_ready, None)] * 3,
+        ("DELETE", f"/v1/service_instances/{ids['made']}", None),
+        *[("GET", "/v1/service_instances", None)] * 3,
+    ]
+
+    for method, target, body in steps:
+        data = b"" if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {token['access_token']}", "Content-Type": "application/json"}
+        answer = sandbox.handle(Request.of(method, host, target, headers=headers, body=data))
+        assert answer.status < 300, answer.body
+        assert in_file(path) == in_memory(sandbox)
+
+
+def in_file(path: Path) -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    kept["tables"].update(kept.pop("moving", {}))
+    del kept["version"]
+    return kept
+
+
+def in_memory(sandbox: Sandbox) -> dict[str, Any]:
+    with sandbox.hold() as world:
+        state: dict[str, Any] = json.loads(json.dumps(world.state))
+    state["tables"] = {name: table for name, table in state["tables"].items() if table}
+    return state
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from btp_reconcile.sandbox import Request, Sandbox
+
+sandbox = Sandbox(Path(sys.argv[1]))
+root = Request.of("GET", "api.cf.eu10.hana.ondemand.com", "/")
+number = 0
+while True:
+    number += 1
+    if number % 3:
+        sandbox.handle(root)
+    else:
+        with sandbox.hold() as world:
+            world.table("marks")[world.new_id()] = "x" * 1000
+            world.table("count")["marks"] = world.table("count").get("marks", 0) + 1
+    print(number, flush=True)
+"""
+
+
+def test_whoever_is_killed_leaves_a_state_between_two_requests(tmp_path: Path):
+    path = tmp_path / "world.json"
+    sandbox = Sandbox(path)
+    sandbox.seed(document([{**CONFIG, "name": f"i{number}"} for number in range(200)]))
+    described = sandbox.snapshot()
+    requests = marks = 0
+
+    for delay in (0.0, 0.017, 0.05):
+        workers = [
+            subprocess.Popen([sys.executable, "-c", WORKER, str(path)], stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        for worker in workers:
+            assert worker.stdout is not None
+            worker.stdout.readline()
+        time.sleep(delay)
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            numbers = worker.communicate()[0].split()
+            done = int(numbers[-1]) if numbers else 1
+            requests += done - done // 3
+            marks += done // 3
+
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        with sandbox.hold() as world:
+            assert len(world.table("marks")) == world.table("count").get("marks", 0)
+            # what was done just before the end may not have been told any more
+            assert 0 <= world.state["elapsed"] - requests <= 2
+            assert 0 <= len(world.table("marks")) - marks <= 2
+            requests, marks = world.state["elapsed"], len(world.table("marks"))
+            assert (kept["elapsed"], kept["counter"]) == (world.state["elapsed"], world.state["counter"])
+
+    assert sandbox.snapshot() == described
+    assert requests > 5
+
+
+def test_a_large_world_is_made_and_kept_quickly(tmp_path: Path):
+    """A thousand instances with two keys each; the limits are several times what it takes."""
+    path = tmp_path / "world.json"
+    seeded = document(
+        [{**CONFIG, "name": f"i{n}", "keys": [{"name": "a"}, {"name": "b"}]} for n in range(1000)]
+    )
+    sandbox = Sandbox(path)
+    start = time.perf_counter()
+    sandbox.seed(seeded)
+    assert time.perf_counter() - start < 2
+
+    token = grant(sandbox, ME).data()["access_token"]
+    with sandbox.hold() as world:
+        guid, key = next(iter(world.table("cf.service_credential_bindings").items()))
+    for target in (
+        f"/v3/service_instances/{key['instance']}",
+        "/v3/service_instances?names=i77",
+        f"/v3/service_credential_bindings?service_instance_guids={key['instance']}",
+        f"/v3/service_credential_bindings/{guid}/details",
+    ):
+        request = Request.of("GET", API, target, headers={"Authorization": f"bearer {token}"})
+        times = []
+        for _ in range(9):
+            start = time.perf_counter()
+            assert sandbox.handle(request).status == 200
+            times.append(time.perf_counter() - start)
+        assert min(times) < 0.03, target
 
 
 def test_many_threads_and_two_owners_lose_nothing(tmp_path: Path):

@@ -28,7 +28,10 @@ API = "api.cf.{landscape}.hana.ondemand.com"
 ORGANIZATIONS = "cf.organizations"
 SPACES = "cf.spaces"
 INSTANCES = "cf.service_instances"
-KEYS = "cf.service_credential_bindings"
+KEYS = "cf.service_credential_bindings"  # bindings of apps too: these have an "app"
+ROUTE_BINDINGS = "cf.service_route_bindings"
+APPS = "cf.apps"
+ROUTES = "cf.routes"
 JOBS = "cf.jobs"
 
 SPACE_ROLES = frozenset({"space_developer", "space_manager", "space_auditor", "space_supporter"})
@@ -153,9 +156,9 @@ def _caller(world: World, request: Request) -> Caller:
             return Caller()
         raise error(401, 1000, "InvalidAuthToken", "Invalid Auth Token") from invalid
     if "user_id" in found:
-        row = world.table("users").get(f"{found['origin']}/{found['user_name']}", {})
+        row = world.rows("users").get(f"{found['origin']}/{found['user_name']}", {})
         return Caller(found["user_id"], frozenset(found["scope"]), row.get("roles", {}), known=True)
-    row = world.table("clients").get(found["cid"], {})
+    row = world.rows("clients").get(found["cid"], {})
     return Caller(found["cid"], frozenset(found["scope"]), row.get("roles", {}), known=True)
 
 
@@ -183,6 +186,11 @@ class Call:
         found: dict[str, Any] = self.world.settings["cloud_foundry"]
         return found
 
+    def rows(self, name: str) -> Mapping[str, Any]:
+        """The rows of a table; a reading request leaves them as they are, apart from what jobs do to them."""
+        reading = self.request.method in {"GET", "HEAD"}
+        return self.world.rows(name) if reading else self.world.table(name)
+
     # Places --------------------------------------------------------------------------------------------------
 
     @functools.cached_property
@@ -208,11 +216,11 @@ class Call:
 
     def organization_of(self, space: Mapping[str, Any]) -> Row:
         """The organisation of a space."""
-        row: Row = self.world.table(ORGANIZATIONS)[space["organization"]]
+        row: Row = self.rows(ORGANIZATIONS)[space["organization"]]
         return row
 
     def _here(self, table: str) -> dict[str, Row]:
-        rows = self.world.table(table)
+        rows = self.rows(table)
         return {guid: row for guid, row in rows.items() if row["landscape"] == self.landscape}
 
     def _roles_in(self, organization: str, space: str | None = None) -> set[str]:
@@ -231,7 +239,7 @@ class Call:
         """Whether the caller may create and change services in a space."""
         if self.caller.admin:
             return True
-        space = self.world.table(SPACES)[space_guid]
+        space = self.rows(SPACES)[space_guid]
         return "space_developer" in self._roles_in(self.organization_of(space)["name"], space["name"])
 
     def reads_secrets(self, space_guid: str) -> bool:
@@ -244,7 +252,7 @@ class Call:
             raise not_authorized()
         if self.caller.admin:
             return
-        space = self.world.table(SPACES)[space_guid]
+        space = self.rows(SPACES)[space_guid]
         if self.organization_of(space)["suspended"]:
             raise error(403, 10017, "OrgSuspended", "The organization is suspended")
         if space["suspended"]:

@@ -1,4 +1,4 @@
-"""Service credential bindings, of which the sandbox makes the kind ``key``.
+"""Service credential bindings: the sandbox makes those of type ``key``; those of apps come with its seed.
 
 Sources: cloudfoundry/cloud_controller_ng app/controllers/v3/service_credential_bindings_controller.rb, app/actions/
 service_credential_binding_key_create.rb, app/presenters/v3/service_credential_binding_presenter.rb; recorded answers of
@@ -11,8 +11,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.sandbox import brokers
-from btp_reconcile.sandbox.cloud_controller import catalogue, instances, jobs, lists, metadata, quotas
+from btp_reconcile.sandbox.cloud_controller import (
+    apps,
+    bodies,
+    catalogue,
+    instances,
+    jobs,
+    lists,
+    metadata,
+    quotas,
+)
 from btp_reconcile.sandbox.cloud_controller.basics import (
+    APPS,
     INSTANCES,
     KEYS,
     Call,
@@ -52,57 +62,68 @@ FIELDS = ("type", "name", "relationships", "parameters", "metadata")
 # Reading
 
 
+def home(call: Call, key: Row) -> str:
+    """The space from which a binding is seen: the app's, or for a key the one that owns the instance."""
+    row = call.rows(APPS)[key["app"]] if "app" in key else call.rows(INSTANCES)[key["instance"]]
+    return str(row["space"])
+
+
 def get(call: Call, guid: str) -> Row:
-    """One readable key; 404 otherwise. Keys are seen from the space that owns the instance."""
-    key: Row | None = call.world.table(KEYS).get(guid)
-    if key is not None and key["landscape"] == call.landscape:
-        instance = call.world.table(INSTANCES)[key["instance"]]
-        if instance["space"] in call.spaces:
-            return key
+    """One readable binding; 404 otherwise."""
+    key: Row | None = call.rows(KEYS).get(guid)
+    if key is not None and key["landscape"] == call.landscape and home(call, key) in call.spaces:
+        return key
     raise not_found("Service credential binding")
 
 
 def show(call: Call, key: Row) -> dict[str, Any]:
-    """One key, members in the order of a real answer."""
+    """One binding, members in the order of a real answer."""
     api, guid, instance = call.api, key["guid"], key["instance"]
     base = f"{api}/v3/service_credential_bindings/{guid}"
-    last = key["last_operation"]
+    relationships = {"service_instance": {"data": {"guid": instance}}}
+    links = {
+        "self": {"href": base},
+        "details": {"href": f"{base}/details"},
+        "service_instance": {"href": f"{api}/v3/service_instances/{instance}"},
+    }
+    if call.rows(INSTANCES)[instance]["type"] == "managed":
+        links["parameters"] = {"href": f"{base}/parameters"}
+    if "app" in key:
+        relationships["app"] = {"data": {"guid": key["app"]}}
+        links["app"] = {"href": f"{api}/v3/apps/{key['app']}"}
     return {
         "guid": guid,
         "created_at": key["created_at"],
         "updated_at": key["updated_at"],
         "name": key["name"],
-        "type": "key",
-        "last_operation": {
-            "state": last["state"],
-            "description": last["description"],
-            "type": last["type"],
-            "updated_at": last["updated_at"],
-            "created_at": last["created_at"],
-        },
+        "type": "app" if "app" in key else "key",
+        "last_operation": jobs.shown_operation(key),
         "metadata": metadata.shown(key),
-        "relationships": {"service_instance": {"data": {"guid": instance}}},
-        "links": {
-            "self": {"href": base},
-            "details": {"href": f"{base}/details"},
-            "service_instance": {"href": f"{api}/v3/service_instances/{instance}"},
-            "parameters": {"href": f"{base}/parameters"},
-        },
+        "relationships": relationships,
+        "links": links,
     }
 
 
 def _list(call: Call) -> Response:
     query = lists.read(call, FILTERS, includes=INCLUDES, choices={"type": ("app", "key")})
-    every = call.world.table(INSTANCES)
+    every = call.rows(INSTANCES)
     spaces, filters = call.spaces, query.filters
-    homes = {
-        guid
+    wanted = {
+        guid: row
         for guid, row in every.items()
-        if row["landscape"] == call.landscape and row["space"] in spaces and _instance_fits(call, query, row)
+        if row["landscape"] == call.landscape and _instance_fits(call, query, row)
     }
+    homes = {guid for guid, row in wanted.items() if row["space"] in spaces}
+    of_app = _of_app(call, query)
+    rows = [
+        key
+        for key in call.rows(KEYS).values()
+        if (key["instance"] in wanted and key["app"] in of_app if "app" in key else key["instance"] in homes)
+    ]
     if filters.get("type") == ["app"] or "app_guids" in filters or "app_names" in filters:
-        homes = set()
-    rows = [key for key in call.world.table(KEYS).values() if key["instance"] in homes]
+        rows = [key for key in rows if "app" in key]
+    elif filters.get("type") == ["key"]:
+        rows = [key for key in rows if "app" not in key]
     if "names" in filters:
         names = set(filters["names"])
         rows = [key for key in rows if key["name"] in names]
@@ -111,6 +132,19 @@ def _list(call: Call) -> Response:
     answer = lists.page(query, len(rows), [show(call, key) for key in page], _included(call, query, page))
     jobs.look_at(call.world, [key["guid"] for key in page])
     return answer
+
+
+def _of_app(call: Call, query: lists.Query) -> set[str]:
+    """The apps whose bindings a list may show."""
+    if query.filters.get("type") == ["key"]:
+        return set()
+    return {
+        guid
+        for guid, app in call.rows(APPS).items()
+        if app["space"] in call.spaces
+        and query.wants("app_guids", guid)
+        and query.wants("app_names", app["name"])
+    }
 
 
 def _instance_fits(call: Call, query: lists.Query, row: Row) -> bool:
@@ -131,9 +165,11 @@ def _instance_fits(call: Call, query: lists.Query, row: Row) -> bool:
 def _included(call: Call, query: lists.Query, page: list[Row]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if "app" in query.include:
-        result["apps"] = []
+        every = call.rows(APPS)
+        guids = dict.fromkeys(key["app"] for key in page if "app" in key)
+        result["apps"] = [apps.show_app(call, every[guid]) for guid in guids]
     if "service_instance" in query.include:
-        every = call.world.table(INSTANCES)
+        every = call.rows(INSTANCES)
         guids = dict.fromkeys(key["instance"] for key in page)
         listed = catalogue.plans(call.world, call.landscape)
         result["service_instances"] = [instances.show(call, every[guid], listed) for guid in guids]
@@ -159,22 +195,26 @@ def _must_be_made(call: Call, key: Row) -> None:
     jobs.look_at_one(call.world, key["guid"])
     what = "Creation" if kind == "create" else "Deletion"
     how = "failed" if state == "failed" else "in progress"
-    raise error(404, 10010, "ResourceNotFound", f"{what} of service key {how}")
+    thing = "service binding" if "app" in key else "service key"
+    raise error(404, 10010, "ResourceNotFound", f"{what} of {thing} {how}")
 
 
 def _details(call: Call, guid: str) -> Response:
     key = get(call, guid)
-    instance = call.world.table(INSTANCES)[key["instance"]]
-    if not call.reads_secrets(instance["space"]):
+    if not call.reads_secrets(home(call, key)):
         raise not_found("Service credential binding")
     _must_be_made(call, key)
-    return rails_json({"credentials": relocated(key["credentials"], call.request.url)})
+    details = {"credentials": relocated(key["credentials"], call.request.url)}
+    drain = call.rows(INSTANCES)[key["instance"]]["syslog_drain_url"]
+    if "app" in key and drain:
+        details["syslog_drain_url"] = drain
+    return rails_json(details)
 
 
 def _parameters(call: Call, guid: str) -> Response:
     key = get(call, guid)
     _must_be_made(call, key)
-    instance = call.world.table(INSTANCES)[key["instance"]]
+    instance = call.rows(INSTANCES)[key["instance"]]
     offering = brokers.offering(call.world, instance["offering"])
     if offering is None or not offering.bindings_retrievable:
         raise error(
@@ -196,13 +236,14 @@ def _parameters(call: Call, guid: str) -> Response:
 def _create(call: Call) -> Response:
     body = call.body()
     _check_body(body)
-    guid = instances.related(body, "service_instance") or ""
+    guid = bodies.related(body, "service_instance") or ""
     instance = instances.readable(call).get(guid)
     if instance is None:
         raise unprocessable(f"The service instance could not be found: '{guid}'")
     call.must_develop(instance["space"])
     if body["type"] == "app":
-        raise error(501, 10001, "NotEmulated", "The sandbox binds no apps.")
+        text = "The sandbox does not emulate POST /v3/service_credential_bindings with type 'app'."
+        raise error(501, 10001, "NotEmulated", text)
     if instance["type"] != "managed":
         raise unprocessable(
             "Service credential bindings of type 'key' are not supported for user-provided service instances."
@@ -233,18 +274,18 @@ def _check_body(body: Mapping[str, Any]) -> None:
     if body.get("type") not in {"app", "key"}:
         problems.append("Type must be 'app' or 'key'")
     if body.get("type") == "key":
-        problems += instances.name_problems(body)
-        problems += instances.relationship_problems(body, "service_instance")
+        problems += bodies.name_problems(body)
+        problems += bodies.relationship_problems(body, "service_instance")
     elif not isinstance(body.get("relationships"), dict):
         problems.append("Relationships 'relationships' is not an object")
-    problems += instances.parameter_problems(body)
+    problems += bodies.parameter_problems(body)
     problems += metadata.problems(dict(body))
     if problems:
         raise unprocessable(*problems)
 
 
-def new_row(world: World, instance: Row, name: str, guid: str | None = None) -> Row:
-    """The row of a new key; its creation has only just been asked for."""
+def new_row(world: World, instance: Row, name: str | None, guid: str | None = None) -> Row:
+    """The row of a new key; its creation has only just been asked for. With an ``app`` it is that app's binding."""
     return {
         "guid": guid or world.new_id(),
         "created_at": world.stamp(),
@@ -262,7 +303,14 @@ def new_row(world: World, instance: Row, name: str, guid: str | None = None) -> 
 def _free_name(call: Call, instance: str, name: str) -> None:
     """422 when the instance has such a key; one whose creation failed gives its name up."""
     rows = call.world.table(KEYS)
-    taken = next((key for key in rows.values() if key["instance"] == instance and key["name"] == name), None)
+    taken = next(
+        (
+            key
+            for key in rows.values()
+            if key["instance"] == instance and key["name"] == name and "app" not in key
+        ),
+        None,
+    )
     if taken is None:
         return
     kind, state = jobs.state_of(taken)
@@ -285,7 +333,7 @@ def _free_name(call: Call, instance: str, name: str) -> None:
 def _update(call: Call, guid: str) -> Response:
     key = get(call, guid)
     body = call.body()
-    call.must_develop(call.world.table(INSTANCES)[key["instance"]]["space"])
+    call.must_develop(home(call, key))
     stray = [field for field in body if field != "metadata"]
     problems = [f"Unknown field(s): {', '.join(repr(field) for field in stray)}"] if stray else []
     problems += metadata.problems(body)
@@ -299,13 +347,16 @@ def _update(call: Call, guid: str) -> Response:
 
 def _delete(call: Call, guid: str) -> Response:
     key = get(call, guid)
-    instance = call.world.table(INSTANCES)[key["instance"]]
-    call.must_develop(instance["space"])
+    instance = call.rows(INSTANCES)[key["instance"]]
+    call.must_develop(home(call, key))
     if jobs.state_of(key) in {("create", "initial"), ("delete", "in progress")}:
         raise unprocessable("There is an operation in progress for the service binding.")
     if jobs.state_of(instance)[1] in instances.BUSY:
         raise unprocessable("There is an operation in progress for the service instance.")
-    return call.accepted(jobs.start(call.world, "service_keys.delete", key))
+    if instance["type"] != "managed":
+        del call.world.table(KEYS)[guid]
+        return Response.empty(204)
+    return call.accepted(jobs.start(call.world, jobs.deletion(key), key))
 
 
 def routes(router: Router) -> None:

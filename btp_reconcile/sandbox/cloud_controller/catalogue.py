@@ -7,7 +7,6 @@ app/fetchers/service_plan_list_fetcher.rb; recorded answers of an SAP landscape
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from btp_reconcile.sandbox.cloud_controller.basics import (
     rails_json,
     unprocessable,
 )
-from btp_reconcile.sandbox.world import VIRTUAL_START, World, shaped, stamp
+from btp_reconcile.sandbox.world import VIRTUAL_START, World, shaped_from, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +61,7 @@ BROKER_FILTERS = ("names", "space_guids")
 
 def foundation_id(landscape: str, *parts: str) -> str:
     """An id that a foundation made for something of a broker: stable, and another one in each landscape."""
-    return shaped(hashlib.sha256("/".join((landscape, *parts)).encode()).digest())
+    return shaped_from(landscape, *parts)
 
 
 @dataclass(frozen=True)
@@ -396,7 +395,7 @@ def _one_plan(call: Call, guid: str) -> Response:
 
 
 def _visible(call: Call, guid: str) -> ListedPlan:
-    if guid not in visible_plans(call):
+    if guid not in visible_plans(call, look=True):
         raise not_found("Service plan")
     return plans(call.world, call.landscape)[guid]
 

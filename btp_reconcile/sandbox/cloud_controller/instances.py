@@ -12,11 +12,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.sandbox import brokers
-from btp_reconcile.sandbox.cloud_controller import catalogue, jobs, lists, metadata, places, quotas
+from btp_reconcile.sandbox.cloud_controller import bodies, catalogue, jobs, lists, metadata, places, quotas
 from btp_reconcile.sandbox.cloud_controller.basics import (
+    APPS,
     INSTANCES,
     KEYS,
     ORGANIZATIONS,
+    ROUTE_BINDINGS,
     SPACES,
     Call,
     Row,
@@ -80,7 +82,7 @@ def readable(call: Call) -> dict[str, Row]:
     spaces = call.spaces
     return {
         guid: row
-        for guid, row in call.world.table(INSTANCES).items()
+        for guid, row in call.rows(INSTANCES).items()
         if row["landscape"] == call.landscape
         and (row["space"] in spaces or any(space in spaces for space in row["shared"]))
     }
@@ -88,7 +90,7 @@ def readable(call: Call) -> dict[str, Row]:
 
 def get(call: Call, guid: str) -> Row:
     """One readable instance; 404 otherwise."""
-    row: Row | None = call.world.table(INSTANCES).get(guid)
+    row: Row | None = call.rows(INSTANCES).get(guid)
     if row is not None and row["landscape"] == call.landscape:
         spaces = call.spaces
         if row["space"] in spaces or any(space in spaces for space in row["shared"]):
@@ -148,7 +150,7 @@ def included(call: Call, query: lists.Query, rows: Iterable[Row]) -> dict[str, A
     rows = list(rows)
     every = catalogue.plans(call.world, call.landscape)
     plans = [every[guid] for guid in dict.fromkeys(row["plan_guid"] for row in rows) if guid in every]
-    result = _spaces_included(call, query, [row["space"] for row in rows])
+    result = spaces_included(call, query, [row["space"] for row in rows])
     if "service_plan" in query.fields:
         result["service_plans"] = [
             _picked(
@@ -188,9 +190,10 @@ def _picked(keys: Iterable[str], whole: Mapping[str, Any], **relationships: str)
     return picked
 
 
-def _spaces_included(call: Call, query: lists.Query, guids: Iterable[str]) -> dict[str, Any]:
+def spaces_included(call: Call, query: lists.Query, guids: Iterable[str]) -> dict[str, Any]:
+    """Spaces and their organisations, as far as ``fields[...]`` asked for them."""
     result: dict[str, Any] = {}
-    spaces = [call.world.table(SPACES)[guid] for guid in dict.fromkeys(guids)]
+    spaces = [call.rows(SPACES)[guid] for guid in dict.fromkeys(guids)]
     if "space" in query.fields:
         result["spaces"] = [
             _picked(
@@ -202,7 +205,7 @@ def _spaces_included(call: Call, query: lists.Query, guids: Iterable[str]) -> di
         ]
     if "space.organization" in query.fields:
         organizations = dict.fromkeys(space["organization"] for space in spaces)
-        table = call.world.table(ORGANIZATIONS)
+        table = call.rows(ORGANIZATIONS)
         result["organizations"] = [
             _picked(query.fields["space.organization"], {"name": table[guid]["name"], "guid": guid})
             for guid in organizations
@@ -212,7 +215,7 @@ def _spaces_included(call: Call, query: lists.Query, guids: Iterable[str]) -> di
 
 def _list(call: Call) -> Response:
     query = lists.read(call, FILTERS, fields=LIST_FIELDS, choices={"type": TYPES})
-    spaces = call.world.table(SPACES)
+    spaces = call.rows(SPACES)
     filters = query.filters
     rows = list(readable(call).values())
     if "space_guids" in filters:
@@ -257,88 +260,6 @@ def _one(call: Call, guid: str) -> Response:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Checking bodies
-
-
-def _unknown_fields(body: Mapping[str, Any], allowed: Iterable[str]) -> list[str]:
-    stray = [key for key in body if key not in set(allowed)]
-    return [f"Unknown field(s): {', '.join(repr(key) for key in stray)}"] if stray else []
-
-
-def relationship_problems(body: Mapping[str, Any], *names: str) -> list[str]:
-    """What is wrong with the relationships of a create body; each name is required."""
-    given = body.get("relationships")
-    if not isinstance(given, dict):
-        return ["Relationships 'relationships' is not an object"]
-    if not given:
-        return ["Relationships 'relationships' must include one or more valid relationships"]
-    found = [f"Relationships {text}" for text in _unknown_fields(given, names)]
-    for name in names:
-        label = name.capitalize().replace("_", " ")
-        if name not in given or given[name] is None:
-            found.append(f"Relationships {label} can't be blank")
-        elif related(body, name) is None:
-            found.append(
-                f"Relationships {label} must be structured like this: "
-                f'"{name}: {{"data": {{"guid": "valid-guid"}}}}"'
-            )
-    return found
-
-
-def related(body: Mapping[str, Any], name: str) -> str | None:
-    """The guid of a relationship, when it is one."""
-    try:
-        guid = body["relationships"][name]["data"]["guid"]
-    except (KeyError, TypeError):
-        return None
-    return guid if isinstance(guid, str) else None
-
-
-def name_problems(body: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the name of a create body."""
-    name = body.get("name")
-    if isinstance(name, str):
-        return [] if name.strip() else ["Name can't be blank"]
-    return ["Name must be a string", "Name can't be blank"] if name is None else ["Name must be a string"]
-
-
-def parameter_problems(body: Mapping[str, Any]) -> list[str]:
-    """``parameters`` is an object or null."""
-    if body.get("parameters") is None or isinstance(body["parameters"], dict):
-        return []
-    return ["Parameters must be an object"]
-
-
-def _tag_problems(body: Mapping[str, Any]) -> list[str]:
-    tags = body.get("tags")
-    if tags is None:
-        return []
-    if not isinstance(tags, list):
-        return ["Tags must be an array"]
-    return [] if all(isinstance(tag, str) for tag in tags) else ["Tags must be a list of strings"]
-
-
-def _user_provided_problems(body: Mapping[str, Any]) -> list[str]:
-    found = []
-    if body.get("credentials") is not None and not isinstance(body["credentials"], dict):
-        found.append("Credentials must be an object")
-    for key, label in (("syslog_drain_url", "Syslog drain url"), ("route_service_url", "Route service url")):
-        value = body.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            found.append(f"{label} must be a string")
-        elif key == "route_service_url" and not value.startswith("https://"):
-            found.append(f"{label} must be https")
-    return found
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise unprocessable(*problems)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
 # Creating
 
 
@@ -353,18 +274,18 @@ def _create(call: Call) -> Response:
         names = ("space", "service_plan") if managed else ("space",)
         own = ("parameters",) if managed else ("credentials", "syslog_drain_url", "route_service_url")
         problems = [
-            *_unknown_fields(body, (*common, *own)),
-            *name_problems(body),
-            *_tag_problems(body),
-            *relationship_problems(body, *names),
-            *(parameter_problems(body) if managed else _user_provided_problems(body)),
+            *bodies.unknown_fields(body, (*common, *own)),
+            *bodies.name_problems(body),
+            *bodies.tag_problems(body),
+            *bodies.relationship_problems(body, *names),
+            *(bodies.parameter_problems(body) if managed else bodies.user_provided_problems(body)),
         ]
     else:
-        problems = ["Type must be one of 'managed', 'user-provided'", *name_problems(body)]
+        problems = ["Type must be one of 'managed', 'user-provided'", *bodies.name_problems(body)]
         if not isinstance(body.get("relationships"), dict):
             problems.insert(0, "Relationships 'relationships' is not an object")
-    _refuse(problems + metadata.problems(body))
-    space_guid = related(body, "space") or ""
+    bodies.refuse(problems + metadata.problems(body))
+    space_guid = bodies.related(body, "space") or ""
     if space_guid not in call.spaces:
         raise unprocessable("Invalid space. Ensure that the space exists and you have access to it.")
     call.must_develop(space_guid)
@@ -377,7 +298,7 @@ def _create(call: Call) -> Response:
     if listed is not None:
         quotas.check_instance(call, space_guid, listed)
     _free_name(call, space_guid, name, stop=".")
-    row = new_row(call.world, call.world.table(SPACES)[space_guid], name, listed)
+    row = new_row(call.world, call.rows(SPACES)[space_guid], name, listed)
     row["tags"] = list(body.get("tags") or [])
     row.update(metadata.merge(call, row, body))
     call.world.table(INSTANCES)[row["guid"]] = row
@@ -420,8 +341,8 @@ def new_row(
 
 
 def _plan_for_new(call: Call, body: Mapping[str, Any], space_guid: str) -> catalogue.ListedPlan:
-    listed = catalogue.must_see(call, related(body, "service_plan") or "")
-    space = call.world.table(SPACES)[space_guid]
+    listed = catalogue.must_see(call, bodies.related(body, "service_plan") or "")
+    space = call.rows(SPACES)[space_guid]
     which = f"'{listed.plan.name}' with guid '{listed.guid}'"
     if not listed.available:
         raise unprocessable(
@@ -442,7 +363,7 @@ def _plan_for_new(call: Call, body: Mapping[str, Any], space_guid: str) -> catal
 
 
 def _named(call: Call, space_guid: str, name: str) -> Row | None:
-    for row in call.world.table(INSTANCES).values():
+    for row in call.rows(INSTANCES).values():
         if row["name"] == name and (row["space"] == space_guid or space_guid in row["shared"]):
             found: Row = row
             return found
@@ -462,9 +383,10 @@ def _free_name(call: Call, space_guid: str, name: str, *, stop: str = "", but: s
 
 
 def _forget(call: Call, row: Row) -> None:
-    keys = call.world.table(KEYS)
-    for guid in [guid for guid, key in keys.items() if key["instance"] == row["guid"]]:
-        del keys[guid]
+    for table in (ROUTE_BINDINGS, KEYS):
+        rows = call.world.table(table)
+        for guid in [guid for guid, bound in rows.items() if bound["instance"] == row["guid"]]:
+            del rows[guid]
     del call.world.table(INSTANCES)[row["guid"]]
 
 
@@ -479,17 +401,17 @@ def _update(call: Call, guid: str) -> Response:
     if row["type"] != "managed":
         return _update_user_provided(call, row, body)
     problems = [
-        *_unknown_fields(
+        *bodies.unknown_fields(
             body, ("name", "tags", "parameters", "relationships", "maintenance_info", "metadata")
         ),
-        *(name_problems(body) if "name" in body else []),
-        *_tag_problems(body),
-        *parameter_problems(body),
+        *(bodies.name_problems(body) if "name" in body else []),
+        *bodies.tag_problems(body),
+        *bodies.parameter_problems(body),
         *_update_relationship_problems(body),
         *_maintenance_problems(body),
         *metadata.problems(body),
     ]
-    _refuse(problems)
+    bodies.refuse(problems)
     kind, state = jobs.state_of(row)
     only_metadata = set(body) <= {"metadata"}
     if (kind, state) == ("create", "failed"):
@@ -501,6 +423,7 @@ def _update(call: Call, guid: str) -> Response:
     if only_metadata:
         row.update(changes)
         return rails_json(show(call, row))
+    _no_app_is_being_bound(call, row)
     current = catalogue.plans(call.world, call.landscape).get(row["plan_guid"])
     if "name" in body:
         changes["name"] = _new_name(call, row, body)
@@ -536,10 +459,24 @@ def _update(call: Call, guid: str) -> Response:
     return call.accepted(jobs.start(call.world, "service_instance.update", row, payload))
 
 
+def _no_app_is_being_bound(call: Call, row: Row) -> None:
+    """409 90008 while an app is being bound to the instance, or unbound from it."""
+    for bound in call.rows(KEYS).values():
+        if bound["instance"] == row["guid"] and "app" in bound and jobs.state_of(bound)[1] in BUSY:
+            app = call.rows(APPS)[bound["app"]]["name"]
+            raise error(
+                409,
+                90008,
+                "AsyncServiceBindingOperationInProgress",
+                f"An operation for the service binding between app {app} and service instance {row['name']} "
+                "is in progress.",
+            )
+
+
 def _update_relationship_problems(body: Mapping[str, Any]) -> list[str]:
     if "relationships" not in body:
         return []
-    return relationship_problems(body, "service_plan")
+    return bodies.relationship_problems(body, "service_plan")
 
 
 def _maintenance_problems(body: Mapping[str, Any]) -> list[str]:
@@ -548,8 +485,8 @@ def _maintenance_problems(body: Mapping[str, Any]) -> list[str]:
     given = body["maintenance_info"]
     if not isinstance(given, dict):
         return ["Maintenance info must be an object"]
-    if _unknown_fields(given, ("version",)):
-        return [f"Maintenance info {text}" for text in _unknown_fields(given, ("version",))]
+    if bodies.unknown_fields(given, ("version",)):
+        return [f"Maintenance info {text}" for text in bodies.unknown_fields(given, ("version",))]
     if "version" in given and not SEMVER.fullmatch(str(given["version"])):
         return ["maintenance_info.version should be a semantic version."]
     return []
@@ -569,7 +506,7 @@ def _new_name(call: Call, row: Row, body: Mapping[str, Any]) -> str:
 def _new_plan(
     call: Call, row: Row, body: Mapping[str, Any], current: catalogue.ListedPlan | None
 ) -> catalogue.ListedPlan | None:
-    guid = related(body, "service_plan")
+    guid = bodies.related(body, "service_plan")
     if guid is None:
         return None
     wanted = catalogue.must_see(call, guid)
@@ -581,7 +518,7 @@ def _new_plan(
         raise error(400, 1002, "InvalidRelation", "service plan relates to a different service offering")
     if current is None or not current.updateable:
         raise unprocessable("The service does not support changing plans.")
-    keys = any(key["instance"] == row["guid"] for key in call.world.table(KEYS).values())
+    keys = any(key["instance"] == row["guid"] for key in call.rows(KEYS).values())
     if keys and not wanted.bindable:
         raise unprocessable(
             "The service plan is invalid: cannot switch to non-bindable plan when service bindings exist"
@@ -618,12 +555,12 @@ def _inaccessible(body: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
 
 def _update_user_provided(call: Call, row: Row, body: dict[str, Any]) -> Response:
     allowed = ("name", "tags", "credentials", "syslog_drain_url", "route_service_url", "metadata")
-    _refuse(
+    bodies.refuse(
         [
-            *_unknown_fields(body, allowed),
-            *(name_problems(body) if "name" in body else []),
-            *_tag_problems(body),
-            *_user_provided_problems(body),
+            *bodies.unknown_fields(body, allowed),
+            *(bodies.name_problems(body) if "name" in body else []),
+            *bodies.tag_problems(body),
+            *bodies.user_provided_problems(body),
             *metadata.problems(body),
         ]
     )
@@ -663,137 +600,11 @@ def _delete(call: Call, guid: str) -> Response:
     return call.accepted(jobs.start(call.world, "service_instance.delete", row))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Below an instance
-
-
-def _parameters(call: Call, guid: str) -> Response:
-    row = get(call, guid)
-    if row["space"] not in call.spaces:
-        raise not_found("Service instance")
-    kind, state = jobs.state_of(row)
-    if (kind, state) == ("create", "failed"):
-        raise not_found("Service instance")
-    if state in BUSY:
-        raise operation_in_progress(row["name"])
-    offering = brokers.offering(call.world, row["offering"]) if row["type"] == "managed" else None
-    if offering is None or not offering.instances_retrievable:
-        raise error(
-            400,
-            120004,
-            "ServiceFetchInstanceParametersNotSupported",
-            "This service does not support fetching service instance parameters.",
-        )
-    outcome = brokers.fetch_instance(call.world, guid)
-    if outcome.status != 200:
-        raise error(502, 10001, "ServiceBrokerBadResponse", jobs.broker_text(outcome))
-    return rails_json(outcome.body.get("parameters") or {})
-
-
-def _credentials(call: Call, guid: str) -> Response:
-    row = get(call, guid)
-    if row["type"] == "managed":
-        raise not_found("Service instance")
-    if not call.reads_secrets(row["space"]):
-        raise not_authorized()
-    return rails_json(row["credentials"] or {})
-
-
-def _permissions(call: Call, guid: str) -> Response:
-    row = get(call, guid)
-    return rails_json({"manage": call.develops(row["space"]), "read": True})
-
-
-def _shared_spaces(call: Call, guid: str) -> Response:
-    row = get(call, guid)
-    query = lists.read(call, ("fields",), single=True, fields=SHARED_FIELDS)
-    return rails_json(_show_shared(call, row, query))
-
-
-def _show_shared(call: Call, row: Row, query: lists.Query | None = None) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "data": [{"guid": space} for space in row["shared"]],
-        "links": {
-            "self": {"href": f"{call.api}/v3/service_instances/{row['guid']}/relationships/shared_spaces"}
-        },
-    }
-    if query is not None and query.fields:
-        shown["included"] = _spaces_included(call, query, row["shared"])
-    return shown
-
-
-def _share(call: Call, guid: str) -> Response:
-    row = get(call, guid)
-    call.must_develop(row["space"])
-    if not places.flag(call, "service_instance_sharing") and not call.caller.admin:
-        raise error(403, 330002, "FeatureDisabled", "Feature Disabled: service_instance_sharing")
-    body = call.body()
-    data = body.get("data")
-    if not isinstance(data, list) or not all(
-        isinstance(item, dict) and isinstance(item.get("guid"), str) for item in data
-    ):
-        raise unprocessable("Data must be an array")
-    missing = [item["guid"] for item in data if item["guid"] not in call.spaces]
-    refused = f"Unable to share service instance {row['name']} with spaces "
-    if missing:
-        names = ", ".join(f"'{space}'" for space in missing)
-        raise unprocessable(f"{refused}[{names}]. Ensure the spaces exist and that you have access to them.")
-    unwritable = [item["guid"] for item in data if not call.develops(item["guid"])]
-    if unwritable:
-        names = ", ".join(f"'{space}'" for space in unwritable)
-        raise unprocessable(
-            f"{refused}[{names}]. Write permission is required in order to share a service instance with a space."
-        )
-    if any(item["guid"] == row["space"] for item in data):
-        raise unprocessable(
-            f"Unable to share service instance '{row['name']}' with space '{row['space']}'. "
-            "Service instances cannot be shared into the space where they were created."
-        )
-    row["shared"] += [item["guid"] for item in data if item["guid"] not in row["shared"]]
-    return rails_json(_show_shared(call, row))
-
-
-def _unshare(call: Call, guid: str, space: str) -> Response:
-    row = get(call, guid)
-    call.must_develop(row["space"])
-    if space not in row["shared"]:
-        raise unprocessable(
-            f"Unable to unshare service instance from space {space}. "
-            "Ensure the space exists and the service instance has been shared to this space."
-        )
-    row["shared"].remove(space)
-    return Response.empty(204)
-
-
-def _usage(call: Call, guid: str) -> Response:
-    row = get(call, guid)
-    base = f"{call.api}/v3/service_instances/{guid}"
-    shared = f"{base}/relationships/shared_spaces"
-    return rails_json(
-        {
-            "usage_summary": [{"space": {"guid": space}, "bound_app_count": 0} for space in row["shared"]],
-            "links": {
-                "self": {"href": f"{shared}/usage_summary"},
-                "shared_spaces": {"href": shared},
-                "service_instance": {"href": base},
-            },
-        }
-    )
-
-
 def routes(router: Router) -> None:
-    """Service instances and what hangs below them."""
+    """Service instances."""
     one = "/v3/service_instances/{guid}"
-    shared = f"{one}/relationships/shared_spaces"
     endpoint(router, "GET", "/v3/service_instances", _list)
     endpoint(router, "POST", "/v3/service_instances", _create)
     endpoint(router, "GET", one, _one)
     endpoint(router, "PATCH", one, _update)
     endpoint(router, "DELETE", one, _delete)
-    endpoint(router, "GET", f"{one}/parameters", _parameters)
-    endpoint(router, "GET", f"{one}/credentials", _credentials)
-    endpoint(router, "GET", f"{one}/permissions", _permissions)
-    endpoint(router, "GET", shared, _shared_spaces)
-    endpoint(router, "POST", shared, _share)
-    endpoint(router, "DELETE", f"{shared}/{{space}}", _unshare)
-    endpoint(router, "GET", f"{shared}/usage_summary", _usage)

@@ -18,6 +18,7 @@ from btp_reconcile.sandbox.cloud_controller.basics import (
     JOBS,
     KEYS,
     ORGANIZATIONS,
+    ROUTE_BINDINGS,
     SPACES,
     Call,
     Row,
@@ -40,6 +41,8 @@ LINKS = {
     "service_instance.delete": ("service_instance", INSTANCES, "service_instances"),
     "service_keys.create": ("service_credential_binding", KEYS, "service_credential_bindings"),
     "service_keys.delete": ("service_credential_binding", KEYS, "service_credential_bindings"),
+    "service_bindings.delete": ("service_credential_binding", KEYS, "service_credential_bindings"),
+    "service_route_bindings.delete": ("service_route_binding", ROUTE_BINDINGS, "service_route_bindings"),
 }
 SPECIAL = {
     "AsyncRequired": "This service plan requires client support for asynchronous service operations.",
@@ -85,6 +88,29 @@ def state_of(row: Row) -> tuple[str | None, str | None]:
     """Type and state of the last operation of an instance or key."""
     last = row["last_operation"] or {}
     return last.get("type"), last.get("state")
+
+
+def shown_operation(row: Row) -> Row:
+    """The last operation of a binding, members in their own order (app/presenters/mixins/last_operation_helper.rb)."""
+    order = ("state", "description", "type", "updated_at", "created_at")
+    return {name: row["last_operation"][name] for name in order}
+
+
+def deletion(row: Row) -> str:
+    """The operation that deletes a key, the binding of an app, or that of a route."""
+    if "route" in row:
+        return "service_route_bindings.delete"
+    return "service_bindings.delete" if "app" in row else "service_keys.delete"
+
+
+def _bound(world: World, instance: str) -> list[Row]:
+    """What is bound to an instance, in the order in which its deletion takes it along."""
+    rows = [row for row in world.table(KEYS).values() if row["instance"] == instance]
+    return [
+        *(row for row in world.table(ROUTE_BINDINGS).values() if row["instance"] == instance),
+        *(row for row in rows if "app" in row),
+        *(row for row in rows if "app" not in row),
+    ]
 
 
 def settle(world: World) -> None:
@@ -307,11 +333,11 @@ def _delete_instance(world: World, job: Row) -> None:
 
 
 def _unbound(world: World, job: Row, row: Row) -> bool:
-    """Removes the keys of an instance; false when that failed or takes time, which the job then says."""
+    """Removes all bindings of an instance; false when that failed or takes time, which the job then says."""
     patient = world.settings["cloud_foundry"]["recursive_unbind"]
     busy = f"An operation for a service binding of service instance {row['name']} is in progress."
     waiting = False
-    for key in [key for key in world.table(KEYS).values() if key["instance"] == row["guid"]]:
+    for key in _bound(world, row["guid"]):
         running = [guid for guid, resource in world.table(PENDING).items() if resource == key["guid"]]
         if running:
             waiting = True
@@ -321,10 +347,10 @@ def _unbound(world: World, job: Row, row: Row) -> bool:
             continue
         outcome = _unbind(world, key)
         if outcome.status in {200, 410}:
-            del world.table(KEYS)[key["guid"]]
+            del world.table(LINKS[deletion(key)][1])[key["guid"]]
         elif outcome.status == 202:
             key["last_operation"] = last_operation(world, "delete", "in progress", None)
-            _poll(start(world, "service_keys.delete", key), outcome)
+            _poll(start(world, deletion(key), key), outcome)
             waiting = True
         else:
             text = (
@@ -369,7 +395,7 @@ def _deleted_instance(world: World, job: Row) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Keys
+# Keys and other bindings
 
 
 def _create_key(world: World, job: Row) -> None:
@@ -423,11 +449,28 @@ def _created_key(world: World, job: Row) -> None:
 
 
 def _unbind(world: World, key: Row) -> Outcome:
+    """The broker's answer; it never heard of bindings to a user-provided instance."""
     return brokers.unbind(world, instance_id=key["instance"], binding_id=key["guid"])
 
 
+def unbind_now(world: World, key: Row) -> str | None:
+    """Deletes a binding within the request; the reason when the broker does not do that, or not at once."""
+    outcome = _unbind(world, key)
+    if outcome.status in {200, 410}:
+        del world.table(LINKS[deletion(key)][1])[key["guid"]]
+        return None
+    name = world.table(INSTANCES)[key["instance"]]["name"]
+    if outcome.status == 202:
+        key["last_operation"] = last_operation(world, "delete", "in progress", None)
+        _poll(start(world, deletion(key), key), outcome)
+        return f"An operation for a service binding of service instance {name} is in progress."
+    text = f"Service broker failed to delete service binding for instance {name}: {broker_text(outcome)}"
+    key["last_operation"] = last_operation(world, "delete", "failed", text)
+    return text
+
+
 def _delete_key(world: World, job: Row) -> None:
-    key = world.table(KEYS).get(job["resource"])
+    key = world.table(LINKS[job["operation"]][1]).get(job["resource"])
     if key is None:
         _end(world, job)
         return
@@ -451,12 +494,13 @@ def _undeleted_key(world: World, job: Row, key: Row, reason: str) -> None:
 
 
 def _deleted_key(world: World, job: Row) -> None:
-    key = world.table(KEYS)[job["resource"]]
+    rows = world.table(LINKS[job["operation"]][1])
+    key = rows[job["resource"]]
     if job["failure"] is not None:
         _undeleted_key(world, job, key, job["failure"])
         return
     _abort_creation(world, key["guid"])
-    del world.table(KEYS)[key["guid"]]
+    del rows[key["guid"]]
     _end(world, job)
 
 
@@ -466,6 +510,8 @@ _RUN = {
     "service_instance.delete": _delete_instance,
     "service_keys.create": _create_key,
     "service_keys.delete": _delete_key,
+    "service_bindings.delete": _delete_key,
+    "service_route_bindings.delete": _delete_key,
 }
 _DONE = {
     "service_instance.create": _created_instance,
@@ -473,6 +519,8 @@ _DONE = {
     "service_instance.delete": _deleted_instance,
     "service_keys.create": _created_key,
     "service_keys.delete": _deleted_key,
+    "service_bindings.delete": _deleted_key,
+    "service_route_bindings.delete": _deleted_key,
 }
 
 

@@ -81,6 +81,7 @@ def read(
     includes: Sequence[str] = (),
     fields: Fields | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
+    orders: Sequence[str] = ORDERS,
 ) -> Query:
     """Checks the parameters of a list, or of a single GET, and says which one the platform would refuse."""
     allowed = tuple(own) if single else (*COMMON, *own, "label_selector")
@@ -105,7 +106,7 @@ def read(
         elif name == "label_selector":
             problems += _take_labels(query, value)
         elif name in {"page", "per_page", "order_by"}:
-            problems += _take_paging(query, name, value)
+            problems += _take_paging(query, name, value, orders)
         else:
             query.filters[name] = split(value)
     if unknown:
@@ -125,11 +126,11 @@ def read(
     return query
 
 
-def _take_paging(query: Query, name: str, value: str) -> list[str]:
+def _take_paging(query: Query, name: str, value: str, orders: Sequence[str]) -> list[str]:
     if name == "order_by":
         column = value.lstrip("+- ") if value[:1] in {"+", "-", " "} else value
-        if column not in ORDERS:
-            return ["Order by can only be: " + ", ".join(f"'{order}'" for order in ORDERS)]
+        if column not in orders:
+            return ["Order by can only be: " + ", ".join(f"'{order}'" for order in orders)]
         query.order = ("-" if value.startswith("-") else "+") + column
         return []
     label = "Page" if name == "page" else "Per page"
@@ -242,8 +243,10 @@ def arranged(query: Query, rows: Iterable[Row], default: str | None = None) -> l
     if order is None:
         return list(rows)
     column = order[1:]
+    if order.startswith("+"):
+        return sorted(rows, key=lambda row: (row[column] or "", row["guid"]))
     found = sorted(rows, key=lambda row: row["guid"])
-    found.sort(key=lambda row: row[column] or "", reverse=order.startswith("-"))
+    found.sort(key=lambda row: row[column] or "", reverse=True)
     return found
 
 

@@ -81,6 +81,7 @@ MISSING = tuple(
         "service_credential_bindings",
         "service_offerings",
         "service_plans",
+        "service_route_bindings",
         "spaces",
     }
 )
@@ -264,7 +265,7 @@ def _one_organization(call: Call, guid: str) -> Response:
 
 def _included_organizations(call: Call, rows: Iterable[Row]) -> dict[str, Any]:
     guids = dict.fromkeys(row["organization"] for row in rows)
-    every = call.world.table(ORGANIZATIONS)
+    every = call.rows(ORGANIZATIONS)
     return {"organizations": [show_organization(call, every[guid]) for guid in guids]}
 
 

@@ -17,7 +17,7 @@ PAID = "The service instance cannot be created because paid service plans are no
 
 def check_instance(call: Call, space_guid: str, listed: ListedPlan) -> None:
     """422 when one more managed instance does not fit."""
-    spaces, rows = call.world.table(SPACES), call.world.table(INSTANCES)
+    spaces, rows = call.rows(SPACES), call.rows(INSTANCES)
     organization = spaces[space_guid]["organization"]
     managed = [row for row in rows.values() if row["type"] == "managed"]
     most = call.settings["organization_quota"]["services"]
@@ -43,8 +43,8 @@ def check_paid(call: Call, listed: ListedPlan) -> None:
 
 def check_key(call: Call, space_guid: str) -> None:
     """422 when one more key does not fit."""
-    spaces, rows = call.world.table(SPACES), call.world.table(INSTANCES)
-    homes = [rows[key["instance"]]["space"] for key in call.world.table(KEYS).values()]
+    spaces, rows = call.rows(SPACES), call.rows(INSTANCES)
+    homes = [rows[key["instance"]]["space"] for key in call.rows(KEYS).values() if "app" not in key]
     most = call.settings["space_quota"]["keys"]
     if most is not None and homes.count(space_guid) >= most:
         raise unprocessable("You have exceeded your space's limit for service binding of type key.")

@@ -1,0 +1,217 @@
+"""Runs a folder of `tests/cases/plans`: a world is made, specs are planned against it, and the plan is read.
+
+spec.yaml (and others)   what is planned
+_before.yaml             a spec that was applied first, so that the world is what apply leaves behind
+world.yaml               how the world comes to be, all of it optional; in this order:
+    rehearsal: false         the specs' subaccounts and spaces are not made (`--sandbox` makes them)
+    settings, …              a document for `Sandbox.seed`; in it an instance or key may say
+                                 ours: true | {owner, spec, name, generation}   it carries our mark
+                                 applied: {…}, noted: "at=…"                    and the record of parameters
+    advance: 8d              time that passes after `_before.yaml` was applied
+    assignments              rows of entitlements that are overwritten: {prod: {service: {plan: {state: …}}}}
+    by_hand                  requests to Cloud Foundry: [{patch | delete: its name, body: …}, {share: its name, with: space}]
+    again                    another document for `Sandbox.seed`, for what came later
+    faults                   rules of the sandbox's faults, while planning
+    no_access: [central]     sections of `access` that nobody has
+    environment: {…}         variables
+    now, options             of the policy: {prune, target, allow, reapply}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import requests
+
+from btp_reconcile import pipeline
+from btp_reconcile.cli.world import rehearse
+from btp_reconcile.core import fingerprint, marks, report
+from btp_reconcile.core.diff import Policy
+from btp_reconcile.core.errors import SpecError
+from btp_reconcile.core.model import Action, Address, Mark, Status
+from btp_reconcile.core.problems import text as problems_text
+from btp_reconcile.edges import load
+from btp_reconcile.sandbox import InProcessAdapter, Sandbox
+from tests.worlds import Bench
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from btp_reconcile.core.model import Wanted
+
+UNITS = {"m": 60, "h": 3600, "d": 86400}
+OWNER, SPEC = "finance-platform", "prod"
+
+
+@dataclass
+class CaseBench(Bench):
+    """A bench whose world is told by a case."""
+
+    case: Mapping[str, Any] = field(default_factory=dict)
+
+    def access(self, wanted: Wanted) -> Mapping[str, Mapping[str, Any]]:
+        sandbox = self.sandbox
+        if self.case.get("rehearsal") is False:
+            sandbox = cast(
+                "Sandbox", SimpleNamespace(seed=lambda _: None, access=sandbox.access, hold=sandbox.hold)
+            )
+        found = rehearse(sandbox, wanted)
+        missing = self.case.get("no_access") or ()
+        return {
+            name: {key: value for key, value in services.items() if key not in missing}
+            for name, services in found.items()
+        }
+
+    def world(self) -> pipeline.World:
+        return replace(super().world(), environment=self.case.get("environment") or {})
+
+
+def said(folder: Path) -> str:
+    """What a case's plan says, and what it ends with."""
+    try:
+        planned = _Told(folder).plan()
+    except SpecError as error:
+        return f"{problems_text(error.problems)}\nexit {report.SPEC}\n"
+    prepared = planned.prepared
+    shown = report.plan_json(planned.plan, prepared.wanted.subaccounts, prepared.warnings)
+    lines = [line for _, line in report.plan_text(shown)]
+    return "\n".join([*lines, f"exit {report.plan_exit(planned.plan, detailed=True)}", ""])
+
+
+def left_undone(folder: Path) -> list[str]:
+    """Applies a case's plan, if nothing stands against it: what did not go well, and what would be planned again."""
+    told = _Told(folder)
+    planned = told.plan()
+    if planned.plan.objections or (planned.plan.unseen and told.case.get("faults")):
+        return []
+    _, reports = pipeline.settle(planned, told.world, told.policy)
+    ended = [outcome for done in reports for outcome in done.outcomes]
+    waits = any(one.action is Action.AWAIT and not one.gate for one in planned.plan.changes)
+    if waits and any(one.status is Status.PENDING for one in ended):
+        return []  # a seeded operation that is in progress has no end
+    failed = [f"{one.status}: {one.step.id}: {one.error}" for one in ended if one.status is not Status.DONE]
+    once = replace(told.policy, reapply=frozenset())
+    again = pipeline.make_plan(planned.prepared, told.world, once).plan.changes
+    return [*failed, *(f"again: {one.action} {one.address}: {one.reason}" for one in again if one.acts)]
+
+
+class _Told:
+    """A case, told: its world is made, and can be planned against at one moment as often as one likes."""
+
+    def __init__(self, folder: Path) -> None:
+        file = folder / "world.yaml"
+        self.case: Mapping[str, Any] = load.documents([file.name])[0].data if file.exists() else {}
+        self.bench = CaseBench(folder, Sandbox(settings=self.case.get("settings")), case=self.case)
+        _make(self.bench, self.case, folder)
+        self.specs = sorted(
+            one.name for one in folder.glob("*.yaml") if one.name != file.name and one.name[0] != "_"
+        )
+        for rule in self.case.get("faults") or ():
+            self.bench.sandbox.faults.add(rule)
+        self.world = self.bench.world()
+        self.policy = _policy(self.bench, self.case)
+
+    def plan(self) -> pipeline.Planned:
+        return pipeline.make_plan(pipeline.prepare(self.specs, self.world), self.world, self.policy)
+
+
+def _make(bench: CaseBench, case: Mapping[str, Any], folder: Path) -> None:
+    seeded = {key: case[key] for key in ("global_account", "directories", "subaccounts") if key in case}
+    if seeded:
+        bench.sandbox.seed(_stamped(seeded))
+    if (folder / "_before.yaml").exists():
+        bench.apply("_before.yaml")
+    if "advance" in case:
+        bench.advance(int(case["advance"][:-1]) * UNITS[case["advance"][-1]])
+    _overwrite(bench.sandbox, case.get("assignments") or {})
+    for one in case.get("by_hand") or ():
+        _by_hand(bench.sandbox, one)
+    if "again" in case:
+        bench.sandbox.seed(_stamped(case["again"]))
+
+
+def _policy(bench: Bench, case: Mapping[str, Any]) -> Policy:
+    options = case.get("options") or {}
+    now = datetime.fromisoformat(case["now"]).timestamp() if "now" in case else bench.now()
+    return Policy(
+        now,
+        prune=bool(options.get("prune")),
+        targets=tuple(map(Address.parse, options.get("target") or ())),
+        allow=frozenset(options.get("allow") or ()),
+        reapply=frozenset(map(Address.parse, options.get("reapply") or ())),
+    )
+
+
+def _stamped(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with `ours` and `applied` written out as labels and annotations."""
+    subaccounts = {}
+    for name, subaccount in (document.get("subaccounts") or {}).items():
+        instances = [
+            _stamped_one(one, one.get("runtime")) for one in (subaccount or {}).get("instances") or ()
+        ]
+        subaccounts[name] = {**(subaccount or {}), "instances": instances}
+    return {**document, "subaccounts": subaccounts}
+
+
+def _stamped_one(thing: Mapping[str, Any], runtime: str | None) -> dict[str, Any]:
+    foundry = runtime != "other"
+    labels = dict(thing.get("labels") or {})
+    annotations = dict(thing.get("annotations") or {})
+    if ours := thing.get("ours"):
+        given = ours if isinstance(ours, Mapping) else {}
+        mark = Mark(given.get("owner", OWNER), given.get("spec", SPEC), given.get("name", thing["name"]))
+        prefix = marks.CLOUD_FOUNDRY if foundry else marks.SERVICE_MANAGER
+        labels.update(marks.labels(prefix, mark, given.get("generation", 1)))
+    if "applied" in thing:
+        record = fingerprint.write(thing["applied"], None)
+        record += f";{thing['noted']}" if "noted" in thing else ""
+        (annotations if foundry else labels)[marks.ANNOTATION if foundry else marks.PARAMETERS] = record
+    rest = {key: value for key, value in thing.items() if key not in {"ours", "applied", "noted"}}
+    if foundry and "service" in thing:
+        rest.setdefault("space", "apis")
+    keys = [_stamped_one(key, runtime) for key in thing.get("keys") or ()]
+    return {**rest, "labels": labels, "annotations": annotations, "keys": keys}
+
+
+def _overwrite(sandbox: Sandbox, wanted: Mapping[str, Any]) -> None:
+    with sandbox.hold() as world:
+        names = {row["name"]: guid for guid, row in world.table("subaccounts").items()}
+        for name, services in wanted.items():
+            rows = world.table("entitlements.assignments")[names[name]]
+            for row in rows.values():
+                row.update(services.get(row["service"], {}).get(row["plan"], {}))
+                if row["state"] == "PROCESSING":
+                    row.update(wanted=1, ticket=world.ticket("entitlement"))
+
+
+def _by_hand(sandbox: Sandbox, request: Mapping[str, Any]) -> None:
+    """What a person would do with a client of Cloud Foundry."""
+    session = requests.Session()
+    session.mount("https://", InProcessAdapter(sandbox))
+    (foundry,) = sandbox.access()["cloud_foundry"].values()
+    api = foundry["api"]
+    uaa = session.get(api).json()["links"]["uaa"]["href"]
+    form = {"grant_type": "password", "username": foundry["username"], "password": foundry["password"]}
+    token = session.post(f"{uaa}/oauth/token", data=form, auth=("cf", "")).json()["access_token"]
+    session.headers["Authorization"] = f"bearer {token}"
+    verb = next(one for one in ("patch", "delete", "share") if one in request)
+    (found,) = [
+        f"{api}/v3/{kind}/{row['guid']}"
+        for kind in ("service_instances", "service_credential_bindings")
+        for row in session.get(f"{api}/v3/{kind}", params={"names": request[verb]}).json()["resources"]
+    ]
+    if verb == "share":
+        (space,) = session.get(f"{api}/v3/spaces", params={"names": request["with"]}).json()["resources"]
+        body = {"data": [{"guid": space["guid"]}]}
+        session.post(f"{found}/relationships/shared_spaces", json=body).raise_for_status()
+        return
+    answer = session.request(verb.upper(), found, json=request.get("body"))
+    answer.raise_for_status()
+    while "Location" in answer.headers:
+        job = session.get(answer.headers["Location"])
+        if job.json()["state"] in {"COMPLETE", "FAILED"}:
+            break

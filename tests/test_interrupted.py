@@ -1,0 +1,476 @@
+"""Cut the wire, or end the process, at every request in turn; run again: the same world, nothing twice, no orphan.
+
+Each story is one run from a world to another. It is told once undisturbed; then again for each of its requests, with the
+connection cut before the work was done or after it. In `gone` the process ends there and a second run goes on; in
+`lost` the run itself has to look and recover.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from btp_reconcile import pipeline
+from btp_reconcile.cli import run as run_command
+from btp_reconcile.core.model import Phase, Status
+from btp_reconcile.sandbox import Sandbox
+from tests.worlds import ROOT, Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from btp_reconcile.core.model import Report
+
+HEAD = """\
+version: 1
+owner: finance
+name: story
+access:
+  central: {service_key: "${env:A}"}
+  service_manager: {service_key: "${env:B}"}
+  cloud_foundry: {username: u, password: "${env:C}"}
+defaults: {runtime: cloudfoundry}
+subaccounts:
+  prod:
+    id: 5a7d1f0e-6c1b-4a51-9d67-0a4c4f1f2f10
+    region: eu10
+    cloud_foundry: {org: finance-prod, space: apis}
+"""
+
+OTHER = """\
+    instances:
+      afc-api: {api: afc, runtime: other, keys: {task-center: {}, identity: {}}}
+      settings: {service: sandbox-config, plan: standard, runtime: other, parameters: {size: 1}, keys: {k: {}}}
+"""
+
+SETTINGS = """\
+    entitlements: {{APPLICATION_RUNTIME: {{MEMORY: {memory}}}}}
+    instances:
+      here:
+        {{service: sandbox-config, plan: {plan}, parameters: {{size: {size}}}, tags: [{tag}], keys: {{k: {{}}}}}}
+      there:
+        {{service: sandbox-config, plan: {plan}, parameters: {{size: {size}}}, runtime: other, keys: {{k: {{}}}}}}
+"""
+
+ROTATED = """\
+    instances:
+      here:
+        service: sandbox-config
+        plan: standard
+        keys: {{k: {{parameters: {{use: {use}}}, keep_old_for: {kept}}}}}
+      there:
+        service: sandbox-config
+        plan: standard
+        runtime: other
+        keys: {{k: {{parameters: {{use: {use}}}, keep_old_for: {kept}}}}}
+"""
+
+GATEWAY = """\
+    instances:
+      apim:
+        {{api: api-management, parameters: {{role: {role}}}, keys: {{transport: {{}}, pipeline: {{}}}}}}
+"""
+
+MOVED = """\
+    instances:
+      afc-api: {{api: afc, protect: false, runtime: {runtime}, keys: {{task-center: {{}}}}}}
+"""
+
+ADOPTED = """\
+    instances:
+      here: {service: sandbox-config, plan: standard, tags: [ours], adopt: true, keys: {k: {adopt: true}, l: {}}}
+      there: {service: sandbox-config, plan: standard, runtime: other, adopt: true, keys: {k: {adopt: true}}}
+"""
+
+PRESENT = """\
+    entitlements: {APPLICATION_RUNTIME: {MEMORY: 2}}
+    instances:
+      apim: {api: api-management, keys: {k: {}, l: {}}}
+      there: {service: sandbox-config, plan: standard, runtime: other, keys: {k: {}}}
+"""
+
+ABSENT = """\
+    entitlements:
+      sandbox-config: {standard: {ensure: absent}}
+      APPLICATION_RUNTIME: {MEMORY: {ensure: absent}}
+    instances:
+      apim: {api: api-management, keys: {k: {ensure: absent}, l: {}}}
+      there: {service: sandbox-config, plan: standard, runtime: other, ensure: absent, keys: {k: {ensure: absent}}}
+"""
+
+ALONE = """\
+    instances:
+      apim: {api: api-management}
+"""
+
+SECOND = """\
+      apim-2nd: {api: api-management, keys: {k: {}}}
+"""
+
+
+def stranger(runtime: str, name: str, **about: Any) -> dict[str, Any]:
+    space = {"space": "apis"} if runtime == "cloudfoundry" else {}
+    return {
+        "runtime": runtime,
+        "name": name,
+        "service": "sandbox-config",
+        "plan": "standard",
+        **space,
+        **about,
+    }
+
+
+def ours(runtime: str, name: str) -> dict[str, Any]:
+    prefix = "btp.reconcile/" if runtime == "cloudfoundry" else "btp-reconcile/"
+    mark = {"owner": "finance", "spec": "story", "name": name, "generation": "1"}
+    return {prefix + key: value if runtime == "cloudfoundry" else [value] for key, value in mark.items()}
+
+
+FAILED = {"type": "create", "state": "failed", "description": "the broker was not well"}
+
+
+@dataclass(frozen=True)
+class Story:
+    """What was applied before, what else is there, how much time passes, and what is applied now."""
+
+    spec: str
+    before: str = ""
+    seeded: tuple[dict[str, Any], ...] = ()
+    days: float = 0
+    failures: tuple[dict[str, Any], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    everywhere: bool = False
+    """Cut at every request; else at every write, and once at each kind of look that comes after the first write."""
+    again: int = 1
+    """How many runs a person needs after the one that is gone."""
+
+
+PROD = (ROOT / "specs" / "prod.yaml").read_text(encoding="utf-8")
+
+STORIES = {
+    "prod": Story(PROD, everywhere=True),
+    "other": Story(HEAD + OTHER, everywhere=True),
+    "update": Story(
+        HEAD + SETTINGS.format(memory=4, plan="standard", size=2, tag="blue"),
+        before=HEAD + SETTINGS.format(memory=2, plan="standard", size=1, tag="red"),
+    ),
+    "change of plan": Story(
+        HEAD + SETTINGS.format(memory=1, plan="large", size=1, tag="red"),
+        before=HEAD + SETTINGS.format(memory=2, plan="standard", size=1, tag="red"),
+    ),
+    "replace": Story(
+        HEAD + GATEWAY.format(role="APIPortal.Guest"),
+        before=HEAD + GATEWAY.format(role="APIPortal.Administrator"),
+    ),
+    "move": Story(HEAD + MOVED.format(runtime="other"), before=HEAD + MOVED.format(runtime="cloudfoundry")),
+    "rotate": Story(
+        HEAD + ROTATED.format(use="write", kept="3d"), before=HEAD + ROTATED.format(use="read", kept="3d")
+    ),
+    "rotate and retire at once": Story(
+        HEAD + ROTATED.format(use="write", kept="0m"), before=HEAD + ROTATED.format(use="read", kept="0m")
+    ),
+    "adopt": Story(
+        HEAD + ADOPTED,
+        seeded=tuple(
+            stranger(runtime, name, keys=[{"name": "k"}])
+            for runtime, name in (("cloudfoundry", "here"), ("other", "there"))
+        ),
+    ),
+    "prune": Story(HEAD + ALONE, before=HEAD + PRESENT, options={"prune": True}),
+    "absent": Story(HEAD + ABSENT, before=HEAD + PRESENT),
+    "prune an instance of Cloud Foundry": Story(
+        HEAD + ALONE, before=HEAD + ALONE + SECOND, options={"prune": True}
+    ),
+    "leftovers": Story(
+        HEAD + SETTINGS.format(memory=2, plan="standard", size=1, tag="red"),
+        seeded=tuple(
+            stranger(runtime, name, labels=ours(runtime, name), last_operation=FAILED)
+            for runtime, name in (("cloudfoundry", "here"), ("other", "there"))
+        ),
+    ),
+    "the broker fails once": Story(
+        HEAD + SETTINGS.format(memory=2, plan="standard", size=1, tag="red"),
+        failures=(
+            {"verb": "provision", "times": 2, "status": "async", "description": "not now"},
+            {"verb": "bind", "times": 2, "status": "async", "description": "not now either"},
+        ),
+        again=2,  # what fails while nobody looks is made again by the run after the one that sees it
+    ),
+}
+
+
+class GoneError(BaseException):
+    """The process is no more."""
+
+
+@dataclass
+class Stage:
+    """A world that can be set back to how it was before the story, and what is there after it undisturbed."""
+
+    story: Story
+    bench: Bench
+    begun: dict[str, Any]
+    prepared: pipeline.Prepared
+    """The spec of now, read once: reading it again asks nobody."""
+    after: dict[str, Any] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """(method, kind of thing) of every request."""
+
+    def set_back(self) -> None:
+        self.bench.sandbox.on_request = None
+        with self.bench.sandbox.hold() as world:
+            world.state = copy.deepcopy(self.begun)
+        self.bench.sandbox.requests.clear()
+        self.bench.sandbox.count = 0
+
+    def run(self) -> None:
+        reports = self.apply()
+
+        said = [
+            (str(one.step.id), one.status, one.error)
+            for one in reports[-1].outcomes
+            if one.status is not Status.DONE
+        ]
+        assert said == []
+
+    def apply(self) -> list[Report]:
+        world, policy = self.bench.world(), self.bench.policy(**self.story.options)
+        planned = pipeline.make_plan(self.prepared, world, policy)
+        assert planned.plan.objections == ()
+        return pipeline.settle(planned, world, policy)[1]
+
+    def gone_after(self, number: int) -> None:
+        """Run, and be gone when one more request is asked for."""
+
+        def end(count: int, _: object) -> None:
+            if count > number:
+                raise GoneError
+
+        self.bench.sandbox.on_request = end
+        with suppress(GoneError):
+            self.apply()
+        self.bench.sandbox.on_request = None
+        self.bench.sandbox.faults.clear()
+        self.bench.advance(1)  # the next process begins later
+
+    def settled(self) -> dict[str, Any]:
+        """All there is, and that nothing is left to do."""
+        there = described(self.bench.sandbox)
+        self.bench.sandbox.faults.clear()
+        policy = self.bench.policy(**self.story.options)
+        planned = pipeline.make_plan(self.prepared, self.bench.world(), policy)
+        return {
+            "world": there,
+            "left to do": [str(one.address) for one in planned.plan.changes if one.drifted or one.acts],
+            "in the way": planned.plan.objections,
+            "half-done": [fact.name for fact in planned.facts.all if fact.phase is not Phase.READY],
+        }
+
+
+def described(sandbox: Sandbox) -> dict[str, Any]:
+    """The world without times; and what the brokers keep, so that nothing is left there that nobody sees."""
+    text = re.sub(r";(at|since|near)=[^;\"]{9,}", r";\1=…", json.dumps(sandbox.snapshot(), sort_keys=True))
+    found: dict[str, Any] = json.loads(text)
+    with sandbox.hold() as world:
+        rows = world.table("broker.instances").values()
+        found["brokers"] = Counter(
+            f"{row['offering']} {len(row['bindings'])} {row['parameters']}" for row in rows
+        )
+        found["clients"] = len(world.table("clients"))
+        found["keys at brokers"] = len(world.table("broker.bindings"))
+    return found
+
+
+@cache
+def folder() -> Path:
+    import atexit
+    import shutil
+    import tempfile
+
+    made = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+@cache
+def stage(name: str) -> Stage:
+    story = STORIES[name]
+    here = folder() / name
+    here.mkdir(exist_ok=True)
+    bench = Bench(here)
+    spec = bench.write(story.spec, "spec.yaml" if story.spec != PROD else "prod.yaml")
+    if story.seeded:
+        place = {
+            "id": "5a7d1f0e-6c1b-4a51-9d67-0a4c4f1f2f10",
+            "region": "eu10",
+            "cloud_foundry": {"org": "finance-prod", "spaces": ["apis"]},
+        }
+        bench.sandbox.seed({"subaccounts": {"prod": {**place, "instances": list(story.seeded)}}})
+    if story.before:
+        bench.apply(bench.write(story.before, "before.yaml"))
+    bench.advance(story.days * 86400)
+    with bench.sandbox.hold() as world:
+        world.settings["broker_failures"] = [dict(one) for one in story.failures]
+        begun = copy.deepcopy(world.state)
+    made = Stage(story, bench, begun, bench.prepare(spec))
+    made.set_back()
+    made.run()
+    made.asked = [
+        (method, re.sub(r"[0-9a-f-]{36}", "*", host + path))
+        for method, host, path, _ in bench.sandbox.requests
+    ]
+    made.after = made.settled()
+    return made
+
+
+def points(told: Stage) -> list[int]:
+    """At which requests to cut, counted from 1."""
+    everything = range(1, len(told.asked) + 1)
+    if told.story.everywhere:
+        return list(everything)
+    writes = [number for number in everything if told.asked[number - 1][0] != "GET"]
+    writes = [number for number in writes if not told.asked[number - 1][1].endswith("/oauth/token")]
+    chance = random.Random(1)
+    looks: dict[str, list[int]] = {}
+    for number in everything:
+        if number > writes[0] and number not in writes:
+            looks.setdefault(told.asked[number - 1][1], []).append(number)
+    return sorted({*writes, *(chance.choice(numbers) for numbers in looks.values())})
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", STORIES)
+def test_a_run_that_was_cut_off_and_is_gone_is_finished_by_the_next(name: str, when: str) -> None:
+    told = stage(name)
+    for number in points(told):
+        told.set_back()
+        told.bench.sandbox.faults.cut(number, when)
+        told.gone_after(number)
+        for _ in range(told.story.again - 1):
+            told.apply()
+        told.run()
+
+        assert (number, told.settled()) == (number, told.after)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", STORIES)
+def test_a_run_that_loses_one_answer_looks_and_goes_on_by_itself(name: str, when: str) -> None:
+    told = stage(name)
+    for number in points(told):
+        told.set_back()
+        told.bench.sandbox.faults.cut(number, when)
+        told.run()
+
+        assert (number, told.settled()) == (number, told.after)
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_every_story_ends_with_nothing_left_to_do(name: str) -> None:
+    told = stage(name)
+
+    assert {key: value for key, value in told.after.items() if key != "world"} == {
+        "left to do": [],
+        "in the way": (),
+        "half-done": [],
+    }
+
+
+# --- a real process, really killed ----------------------------------------------------------------------
+
+DYING = """\
+import os, signal, sys
+from pathlib import Path
+from btp_reconcile.cli import main, world
+
+at, moment = int(sys.argv.pop(1)), sys.argv.pop(1)
+opened = world.open_sandbox
+
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+
+def open_sandbox(*given, **named):
+    sandbox = opened(*given, **named)
+    answer, replace = sandbox.answer, Path.replace
+
+    def dying(request):
+        if moment == "before" and sandbox.count + 1 >= at:
+            die()
+        given = answer(request)
+        if moment == "after" and sandbox.count >= at:
+            die()
+        return given
+
+    def dying_as_it_is_written(path, target):
+        if moment == "while it is written" and sandbox.count >= at:
+            die()
+        return replace(path, target)
+
+    sandbox.answer, Path.replace = dying, dying_as_it_is_written
+    return sandbox
+
+world.open_sandbox = open_sandbox
+main()
+"""
+
+
+def command(state: Path) -> list[str]:
+    return ["apply", str(ROOT / "specs" / "prod.yaml"), "--sandbox", "--state", str(state), "--yes"]
+
+
+@cache
+def undisturbed() -> tuple[bytes, dict[str, Any], int]:
+    """A world with nothing in it as a file, what a whole run makes of it, and with how many requests."""
+    state = folder() / "undisturbed.json"
+    bench = Bench(folder(), sandbox=Sandbox(state))
+    empty = state.read_bytes()
+    bench.apply(str(ROOT / "specs" / "prod.yaml"))
+    return empty, described(bench.sandbox), bench.sandbox.count
+
+
+CHANCE = random.Random(20)
+MOMENTS = [
+    (("before", "after", "while it is written")[index % 3], round(0.9 * CHANCE.random(), 3))
+    for index in range(20)
+]
+
+
+@pytest.mark.parametrize(("moment", "how_far"), MOMENTS)
+def test_a_process_that_is_killed_is_finished_by_the_same_command(
+    tmp_path: Path, moment: str, how_far: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    empty, after, requests = undisturbed()
+    state = tmp_path / "sandbox.json"
+    state.write_bytes(empty)
+    dying = [sys.executable, "-c", DYING, str(1 + int(how_far * requests)), moment]
+
+    killed = subprocess.run(
+        [*dying, *command(state)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (killed.returncode, killed.stderr.count("Traceback")) == (-9, 0)
+    json.loads(state.read_text(encoding="utf-8"))
+    again = run_command(command(state))
+
+    assert (again, described(Sandbox(state))) == (0, after), capfd.readouterr().err
+    planned = Bench(tmp_path, sandbox=Sandbox(state)).plan(str(ROOT / "specs" / "prod.yaml"))
+    assert planned.plan.empty
+    assert {one.name for one in tmp_path.iterdir()} - {"sandbox.json", "sandbox.json.lock"} <= set(
+        left_behind(tmp_path) if moment == "while it is written" else ()
+    )
+
+
+def left_behind(where: Path) -> list[str]:
+    """The one file that was being written."""
+    found = [one.name for one in where.iterdir() if re.fullmatch(r"sandbox\.json\.[a-z0-9_]{8}", one.name)]
+    return found if len(found) == 1 else []
