@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from btp_reconcile.core.catalogue import Catalogue
     from btp_reconcile.core.model import Facts, Plan, Problem, Report, Wanted
     from btp_reconcile.core.validate import Checked
+    from btp_reconcile.core.view import Policy
     from btp_reconcile.edges.clock import Clock
     from btp_reconcile.edges.observe import Platform
 
@@ -82,7 +83,7 @@ def prepare(paths: Sequence[str], world: World) -> Prepared:
     return Prepared(wanted, catalogue, checked.warnings)
 
 
-def make_plan(prepared: Prepared, world: World, policy: diff.Policy) -> Planned:
+def make_plan(prepared: Prepared, world: World, policy: Policy) -> Planned:
     """What is wanted → what would be done. Reads only."""
     platform = world.platform(prepared.wanted)
     facts = observe.facts(prepared.wanted, KINDS, platform, world.parallel, world.stopped)
@@ -108,7 +109,7 @@ def carry_out(planned: Planned, world: World, deadline: float = 1800.0) -> Repor
 
 
 def settle(
-    planned: Planned, world: World, policy: diff.Policy, deadline: float = 1800.0, rounds: int = ROUNDS
+    planned: Planned, world: World, policy: Policy, deadline: float = 1800.0, rounds: int = ROUNDS
 ) -> tuple[Planned, list[Report]]:
     """Carry out; if something had to be waited for, what follows from it can be planned only now, so plan again.
 

@@ -19,6 +19,7 @@ from btp_reconcile.core.model import (
     Subaccount,
     Wanted,
 )
+from btp_reconcile.core.view import Policy
 from btp_reconcile.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def wanted(*resources: Resource, access: Mapping[str, Any] | None = None) -> Wan
 
 def planned(resources: Sequence[Resource], facts: Sequence[Fact] = (), **options: Any) -> Plan:
     """The plan for these, in a space that is there and a marketplace that has the plan."""
-    policy = diff.Policy(options.pop("now", NOW), **options)
+    policy = Policy(options.pop("now", NOW), **options)
     seen = Facts((SPACE, OFFERED, *facts))
     found = diff.compare(wanted(*resources), seen, KINDS, pipeline.shipped_catalogue(), policy)
     return plan.arrange(found, policy)

@@ -30,10 +30,10 @@ import requests
 from btp_reconcile import pipeline
 from btp_reconcile.cli.world import rehearse
 from btp_reconcile.core import fingerprint, marks, report
-from btp_reconcile.core.diff import Policy
 from btp_reconcile.core.errors import SpecError
 from btp_reconcile.core.model import Action, Address, Mark, Status
 from btp_reconcile.core.problems import text as problems_text
+from btp_reconcile.core.view import Policy
 from btp_reconcile.edges import load
 from btp_reconcile.sandbox import InProcessAdapter, Sandbox
 from tests.worlds import Bench

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from btp_reconcile import pipeline
 from btp_reconcile.cli.world import read_outside, rehearse, within_sandbox
-from btp_reconcile.core.diff import Policy
+from btp_reconcile.core.view import Policy
 from btp_reconcile.edges.access import Platform
 from btp_reconcile.edges.client import Client
 from btp_reconcile.edges.clock import MovingClock

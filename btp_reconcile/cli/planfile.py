@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core import report
-from btp_reconcile.core.diff import Policy
 from btp_reconcile.core.errors import Refused, UsageError
 from btp_reconcile.core.model import Address, Problem
+from btp_reconcile.core.view import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,9 +14,9 @@ from btp_reconcile.cli.hide import Hidden, hidden, within
 from btp_reconcile.cli.planfile import Promise
 from btp_reconcile.cli.world import Setting, asking
 from btp_reconcile.core import report
-from btp_reconcile.core.diff import Policy
 from btp_reconcile.core.errors import SpecError, UsageError
 from btp_reconcile.core.plan import MANY
+from btp_reconcile.core.view import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from btp_reconcile.core.diff import View
     from btp_reconcile.core.model import (
         Change,
         Data,
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
         Subaccount,
         Wanted,
     )
+    from btp_reconcile.core.view import View
 
 Query = Sequence[tuple[str, str]]
 """Query parameters, not yet encoded, in order."""

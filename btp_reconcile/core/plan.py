@@ -26,7 +26,8 @@ from btp_reconcile.core.model import (
 )
 
 if TYPE_CHECKING:
-    from btp_reconcile.core.diff import Differences, Policy, View
+    from btp_reconcile.core.diff import Differences
+    from btp_reconcile.core.view import Policy, View
 
 SHARE = 0.30
 """More than this share of what we manage deleted or replaced at once is an objection."""

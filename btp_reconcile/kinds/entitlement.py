@@ -24,9 +24,9 @@ from btp_reconcile.core.wire import Item, given, line, moment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from btp_reconcile.core.diff import View
     from btp_reconcile.core.kind import Door, Query, Task
     from btp_reconcile.core.model import Data, FactKey, Resource, StepId, Subaccount, Wanted
+    from btp_reconcile.core.view import View
 
 SCHEMA: Data = {
     "description": "true (switched on), a number (exactly that amount), or a map.",

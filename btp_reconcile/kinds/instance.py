@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from btp_reconcile.core import fingerprint, marks
-from btp_reconcile.core.diff import RUNTIME_SERVICE, Life, Place, live, parameter_fields, wished
 from btp_reconcile.core.errors import Blame, PlatformError
 from btp_reconcile.core.kind import Kind
+from btp_reconcile.core.life import Life, Place, live, parameter_fields, wished
 from btp_reconcile.core.model import Action, Change, Fact, FieldChange, Phase, Verb
+from btp_reconcile.core.resolve import SERVICE_OF_RUNTIME
 from btp_reconcile.core.wire import Item, batches, cf_list, cf_term, given, moment, rows, sm_in, sm_term
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from btp_reconcile.core.diff import View
     from btp_reconcile.core.kind import Door, Query, Task
     from btp_reconcile.core.model import Data, Mark, Resource, StepId, Subaccount, Wanted
+    from btp_reconcile.core.view import View
 
 SCHEMA: Data = {
     "type": "object",
@@ -135,7 +136,7 @@ EXAMPLES = (
 
 def compare(resource: Resource, view: View) -> Change | None:
     """What must happen to one wanted instance."""
-    service = RUNTIME_SERVICE[resource.spec["runtime"]]
+    service = SERVICE_OF_RUNTIME[resource.spec["runtime"]]
     if view.unseen(resource.address.subaccount, service):
         view.disputed.add(resource.address)
         return None

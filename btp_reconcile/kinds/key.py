@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from btp_reconcile.core import fingerprint, marks
-from btp_reconcile.core.diff import Life, Place, live, newest_in, parameter_fields, wished
 from btp_reconcile.core.kind import Kind
+from btp_reconcile.core.life import Life, Place, live, newest_in, parameter_fields, wished
 from btp_reconcile.core.model import Action, Change, Fact, FieldChange, Verb
 from btp_reconcile.core.wire import Item, batches, cf_list, cf_term, given, moment, rows, sm_in, sm_term
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from btp_reconcile.core.diff import View
     from btp_reconcile.core.kind import Door, Query, Task
     from btp_reconcile.core.model import Data, Mark, Resource, StepId, Subaccount, Wanted
+    from btp_reconcile.core.view import View
 
 SCHEMA: Data = {
     "type": "object",

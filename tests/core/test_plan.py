@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from btp_reconcile.core import diff, plan
 from btp_reconcile.core.model import Address, Adoption, CloudFoundry, Facts, Operation, Phase, Subaccount
 from btp_reconcile.core.plan import digest
+from btp_reconcile.core.view import Policy
 from btp_reconcile.kinds import KINDS
 from btp_reconcile.pipeline import shipped_catalogue
 from tests import build
@@ -235,7 +236,7 @@ def test_the_promise_of_a_creation_holds_what_is_created(other: dict[str, Any]) 
 
 def test_the_promise_holds_where_it_is_done() -> None:
     def at(place: Subaccount) -> str:
-        policy = diff.Policy(build.NOW)
+        policy = Policy(build.NOW)
         wanted = replace(build.wanted(resource("instance:prod/apim")), subaccounts={"prod": place})
         seen = Facts((build.SPACE, build.OFFERED))
         return plan.arrange(diff.compare(wanted, seen, KINDS, shipped_catalogue(), policy), policy).digest
