@@ -243,8 +243,8 @@ def _progress(steps: int) -> Iterator[Events]:
 
         def tell(event: str, fields: Mapping[str, Any]) -> None:
             with lock:
-                if event == "retry":
-                    why = fields.get("status") or "no answer"
+                if event in {"retry", "wait"}:
+                    why = "a known limit" if event == "wait" else fields.get("status") or "no answer"
                     progress.update(task, description=f"waits {fields.get('wait', 0):.0f} s ({why})")
                 elif event == "step":
                     ended = _take_note(running, fields)

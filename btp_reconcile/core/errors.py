@@ -7,6 +7,7 @@ ReconcileError
 ├── Refused           unsafe, conflicting or stale; nothing was written         (exit 4)
 └── PlatformError     the platform said no, or could not be understood          (exit 1)
     ├── LostResponse      sent, but no answer came back: it may have happened
+    ├── TooSoon           a known limit is used up; nothing was sent, and it says when to come again
     ├── Unreachable       no connection: it did not happen
     ├── SignInRefused     wrong or missing credentials; final for that user in this run
     └── HostRefused       a credential was about to go to a host that is not allowed
@@ -94,6 +95,10 @@ class PlatformError(ReconcileError):
 
 class LostResponse(PlatformError):
     """The request was sent and no answer came back: it may or may not have happened."""
+
+
+class TooSoon(PlatformError):
+    """A known limit is used up. Nothing was sent; `blame.wait` says in how many seconds it may be."""
 
 
 class Unreachable(PlatformError):

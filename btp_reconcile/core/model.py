@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, NewType
+from typing import TYPE_CHECKING, Any, ClassVar, NewType
 from urllib.parse import quote, unquote
+
+if TYPE_CHECKING:
+    from btp_reconcile.core.limits import Forecast
 
 Json = Any
 """A JSON value. It may hold a `Secret` where a value came from outside the spec."""
@@ -383,6 +386,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     unseen: tuple[Problem, ...] = ()
     """What could not be looked at, and therefore was not planned."""
+    forecast: Forecast | None = None
+    """What applying will cost, by the limits that are known."""
 
     COUNTED: ClassVar[tuple[Action, ...]] = tuple(Action)
 

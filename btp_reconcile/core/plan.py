@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from btp_reconcile.core import limits
 from btp_reconcile.core.model import (
     Action,
     Address,
@@ -50,7 +51,27 @@ def arrange(differences: Differences, policy: Policy) -> Plan:
         differences.unmanaged,
         digest(changes, steps, objections, view.wanted.subaccounts),
         unseen=tuple(dict.fromkeys(view.facts.unseen.values())),
+        forecast=limits.forecast(_costs(steps, changes)),
     )
+
+
+def _costs(steps: Sequence[Step], changes: Sequence[Change]) -> Iterable[tuple[str, limits.Cost]]:
+    """What every step sends. Entitlements of one subaccount go in one request; in runtime `other` each subaccount
+    has a user of its own.
+    """
+    wanted = {change.address: change.wanted for change in changes}
+    entitled: set[str] = set()
+    for step in steps:
+        if step.address.kind == "entitlement":
+            if step.verb is not Verb.AWAIT and step.address.subaccount not in entitled:
+                entitled.add(step.address.subaccount)
+                yield "", limits.WRITES["entitlement", "", "create"][0]
+            continue
+        resource = wanted.get(step.address)
+        runtime = step.found.runtime if step.found else str(resource.spec["runtime"]) if resource else ""
+        user = step.address.subaccount if runtime == "other" else ""
+        for cost in limits.WRITES.get((step.address.kind, runtime, step.verb), ()):
+            yield user, cost
 
 
 def _gated(changes: Sequence[Change], view: View) -> Iterable[Change]:

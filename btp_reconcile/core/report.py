@@ -77,8 +77,17 @@ def plan_json(
         "objections": [problem_json(one) for one in plan.objections],
         "unmanaged": [_unmanaged(fact, names.get(fact.parent or "", "")) for fact in plan.unmanaged],
         "unseen": [problem_json(one) for one in plan.unseen],
+        "forecast": _forecast(plan),
         "warnings": [problem_json(one) for one in warnings],
     }
+
+
+def _forecast(plan: Plan) -> dict[str, Any]:
+    """Writes by service, the least time in seconds that known limits allow, and the limit that sets it."""
+    said = plan.forecast
+    if said is None:
+        return {}
+    return {"writes": dict(said.requests), "seconds": said.seconds, "because": said.because}
 
 
 def summary(plan: Plan) -> dict[str, int]:
@@ -373,7 +382,18 @@ def _closing(data: Mapping[str, Any]) -> Iterable[Line]:
         said = f"Plan: {count['create']} to add, {count['update']} to change, {count['delete']} to destroy"
         said += "".join(f", {number} {words}" for number, words in rest if number)
         yield "bold", said + "."
+        yield from _forecast_text(data.get("forecast") or {})
     yield from _stands(data)
+
+
+def _forecast_text(data: Mapping[str, Any]) -> Iterable[Line]:
+    seconds = data.get("seconds") or 0
+    if seconds:
+        minutes = max(1, round(seconds / 60))
+        spoken = f"{minutes} minute{'' if minutes == 1 else 's'}"
+        if minutes >= 120:
+            spoken = f"{round(minutes / 60)} hours"
+        yield "", f"Applying takes about {spoken}: {data.get('because', '')}."
 
 
 def _stands(data: Mapping[str, Any]) -> Iterable[Line]:

@@ -19,7 +19,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core import fingerprint
-from btp_reconcile.core.errors import HostRefused, LostResponse, PlatformError, SignInRefused
+from btp_reconcile.core.errors import HostRefused, LostResponse, PlatformError, SignInRefused, TooSoon
 from btp_reconcile.core.kind import Task
 from btp_reconcile.core.model import (
     Address,
@@ -437,6 +437,11 @@ class Run:
 
     def _started_badly(self, work: _Work, error: PlatformError) -> None:
         blame, verb = error.blame, work.step.verb
+        if isinstance(error, TooSoon):
+            # Nothing was sent. Looks, and writes that another limit holds for, go on meanwhile.
+            self.events("wait", {"service": blame.service, "method": blame.method, "wait": blame.wait or 0.0})
+            work.said, work.next_at = blame.message, self.clock.now() + (blame.wait or FIRST_LOOK)
+            return
         if blame.code in WAITS_ITS_TURN:
             self._tell(work, "waits its turn")
             self._hold(work, str(error))

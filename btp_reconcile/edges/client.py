@@ -25,10 +25,12 @@ from tenacity import RetryCallState, Retrying, retry_if_exception
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 
 from btp_reconcile import __version__
-from btp_reconcile.core.errors import Blame, LostResponse, PlatformError, Unreachable
+from btp_reconcile.core import limits
+from btp_reconcile.core.errors import Blame, LostResponse, PlatformError, TooSoon, Unreachable
 from btp_reconcile.edges import hosts
 from btp_reconcile.edges.answers import NotJson, Reply, blame, http_date, parsed, understood
 from btp_reconcile.edges.calls import Call
+from btp_reconcile.edges.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 300.0
 """Seconds that one request may wait in all, between its attempts. Who is told to wait longer is told so, and ends."""
+SHORT = 3.0
+"""Seconds that a creation waits for a known limit by itself; a longer wait is for the engine to fill."""
 LARGEST_ANSWER = 256 * 1024 * 1024
 SIGN_IN = "sign_in"
 """The name under which token requests are counted and blamed."""
@@ -148,8 +152,11 @@ class Client:
     # --- one request -------------------------------------------------------------------------------------
 
     def send(self, call: Call, token: str | None, patience: _Patience) -> Reply:
-        """Send once, when the limits of this host and user allow it. Raises only when there is no answer."""
+        """Send once, when the limits of this host and user allow it. Raises only when there is no answer, or
+        TooSoon when a known limit is used up and whoever asks had better do something else meanwhile.
+        """
         gate = self._gate(call)
+        self._keep_pace(call, gate.pace)
         with gate.entered(self.clock, patience):
             with self._lock:
                 self.requests_made += 1
@@ -161,8 +168,22 @@ class Client:
         if date is not None:
             self._dates[_host(call.url)] = date
         if outcome.status == 429:
-            gate.hold(self._blame(call, outcome), self.clock.now())
+            found = self._blame(call, outcome)
+            gate.hold(found, self.clock.now())
+            rule = limits.learned(call.service, call.method, _path(call.url), found.message)
+            if rule is not None:
+                gate.pace.learn(rule, self.clock.now())
         return outcome
+
+    def _keep_pace(self, call: Call, pace: Pace) -> None:
+        """Wait for a known limit. A creation that would wait long is given back: others can be done meanwhile."""
+        while wait := pace.take(call.service, call.method, _path(call.url), self.clock.now()):
+            words = f"a known limit is used up; again in {wait:.0f} s"
+            if call.method == "POST" and not call.safe and wait > SHORT:
+                raise TooSoon(replace(_blank(call, words), wait=wait))
+            if wait > SHORT:
+                self.events("wait", {"service": call.service, "method": call.method, "wait": round(wait, 1)})
+            self.clock.sleep(wait)
 
     def refusal(self, call: Call, reply: Reply) -> PlatformError:
         """The error for an answer that is not a good one."""
@@ -237,6 +258,12 @@ class Client:
         if call.method == "GET" or call.safe:
             return PlatformError(found)
         return LostResponse(replace(found, repeatable=call.method != "POST"))
+
+
+def _path(url: str) -> str:
+    """The path as the service itself knows it, wherever its endpoint is."""
+    path = urlsplit(url).path
+    return path[max(path.find("/v1/"), 0) :]
 
 
 def _host(url: str) -> str:
@@ -334,6 +361,7 @@ class _Gate:
     """How one user may knock at one host: so many at once, and nobody while the host wants rest."""
 
     def __init__(self, parallel: int) -> None:
+        self.pace = Pace()
         self._slots = threading.BoundedSemaphore(parallel)
         self._held: tuple[float, Blame] | None = None
         self._lock = threading.Lock()
