@@ -8,7 +8,7 @@ arithmetic. A dry run is not a mode: it is the same line, stopped before apply.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core import catalogue as catalogues, diff, plan, resolve, schema, validate
@@ -112,6 +112,7 @@ def settle(
     planned: Planned, world: World, policy: Policy, deadline: float = 1800.0, rounds: int = ROUNDS
 ) -> tuple[Planned, list[Report]]:
     """Carry out; if something had to be waited for, what follows from it can be planned only now, so plan again.
+    What was asked for once with `--reapply` is not done again.
 
     Gives the last plan and the report of every round.
     """
@@ -123,7 +124,7 @@ def settle(
         still = any(one.status is not Status.DONE for one in reports[-1].outcomes)
         if not waited or still or len(reports) >= rounds or world.stopped():
             return planned, reports
-        again = make_plan(planned.prepared, world, policy)
+        again = make_plan(planned.prepared, world, replace(policy, reapply=frozenset()))
         if not again.plan.steps or again.plan.objections:
             return again, reports
         planned = again
@@ -139,6 +140,12 @@ def schema_text() -> str:
     return schema.text(KINDS, shipped_catalogue())
 
 
+def definitions() -> Mapping[str, Mapping[str, Any]]:
+    """What the schema's shared definitions say."""
+    found: Mapping[str, Mapping[str, Any]] = schema.build(KINDS, shipped_catalogue())["$defs"]
+    return found
+
+
 yaml_text = load.text
 
 __all__ = [
@@ -147,6 +154,7 @@ __all__ = [
     "World",
     "carry_out",
     "check",
+    "definitions",
     "make_plan",
     "prepare",
     "schema_text",

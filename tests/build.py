@@ -95,7 +95,7 @@ def wanted(*resources: Resource, access: Mapping[str, Any] | None = None) -> Wan
 
 def planned(resources: Sequence[Resource], facts: Sequence[Fact] = (), **options: Any) -> Plan:
     """The plan for these, in a space that is there and a marketplace that has the plan."""
+    seen = Facts((SPACE, OFFERED, *facts), options.pop("unseen", {}))
     policy = Policy(options.pop("now", NOW), **options)
-    seen = Facts((SPACE, OFFERED, *facts))
     found = diff.compare(wanted(*resources), seen, KINDS, pipeline.shipped_catalogue(), policy)
     return plan.arrange(found, policy)

@@ -321,6 +321,15 @@ OPTIONS: dict[str, set[str]] = {
     "sandbox": set(),
     "sandbox start": {"--port", "--tls", "--state", "--seed"},
     "sandbox reset": {"--state"},
+    "sandbox faults": set(),
+    "sandbox faults list": {"--state", "--format"},
+    "sandbox faults clear": {"--state"},
+    "sandbox faults add": {
+        *("--state", "--method", "--host", "--path", "--body", "--name", "--offering", "--plan", "--verb"),
+        *("--at", "--every", "--times", "--status", "--header", "--answer", "--after", "--seconds"),
+        *("--requests", "--window", "--description", "--code", "--to", "--user", "--type", "--size"),
+        *("--how", "--member", "--seed", "--phase"),
+    },
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import sys
@@ -65,7 +66,7 @@ def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
             "--target",
             multiple=True,
             metavar="ADDRESS",
-            help="Only this, what stands in it, and what it needs.",
+            help="Only this, what stands in it, and what it needs; subaccount:NAME works, too.",
         ),
         click.option(
             "--prune", is_flag=True, help="Delete what carries our mark and no spec names any more."
@@ -129,6 +130,7 @@ def plan(**options: Any) -> int:
 @_rehearse
 @_format("text", "json")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, hidden=True)
 @click.option(
     "--timeout",
     default="30m",
@@ -140,13 +142,20 @@ def apply(**options: Any) -> int:
     """Plan, ask, and do it. Given a plan file: do exactly that, or refuse."""
     from btp_reconcile.cli import work
 
+    if options.pop("dry_run"):
+        raise click.UsageError(
+            "`reconcile plan` is the dry run: it shows what apply would do, and only reads"
+        )
     return work.apply(**options)
 
 
 @cli.command()
 @_specs
 @click.option(
-    "--target", multiple=True, metavar="ADDRESS", help="Only this, what stands in it, and what it needs."
+    "--target",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Only this, what stands in it, and what it needs; subaccount:NAME works, too.",
 )
 @_rehearse
 @_format("text", "json")
@@ -238,8 +247,110 @@ def reset(**options: Any) -> int:
     return emulator.reset(**options)
 
 
+_STATE = click.option("--state", metavar="FILE", help="Where the sandbox keeps its world.")
+
+
+class _Catalogued(click.Command):
+    """A command whose help ends with every fault there is; their table is read when it is asked for."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from btp_reconcile.sandbox.fault_catalogue import CATALOGUE
+
+        del ctx
+        with formatter.section("Faults (what is in capitals can be said by the option of that name)"):
+            formatter.write_dl([(name, fault.about) for name, fault in CATALOGUE.items()])
+
+
+@sandbox.group()
+def faults() -> None:
+    """What goes wrong in it, on demand. A served sandbox sees a change at its next request."""
+
+
+@faults.command("list")
+@_STATE
+@_format("text", "json")
+def list_faults(**options: Any) -> int:
+    """Show what goes wrong, and how often it has."""
+    from btp_reconcile.cli import emulator
+
+    return emulator.list_faults(**options)
+
+
+def _fault_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    whole, text = click.INT, click.STRING
+    for name, kind, metavar, told in (
+        ("--method", text, "METHOD", "Which requests: POST, PATCH, …"),
+        (
+            "--host",
+            text,
+            "HOST",
+            "Which requests: this host, * included. Else those that give such an answer.",
+        ),
+        ("--path", text, "REGEX", "Which requests: a part of the path."),
+        ("--body", text, "REGEX", "Which requests: a part of what is sent."),
+        (
+            "--name",
+            text,
+            "NAME",
+            "Which requests, or what brokers do: about the instance or key of this name.",
+        ),
+        ("--offering", text, "NAME", "Which requests, or what brokers do: about instances of this offering."),
+        ("--plan", text, "NAME", "What brokers do: for this plan."),
+        ("--verb", text, "VERB", "What brokers do: provision, update, deprovision, bind, unbind, assign."),
+        ("--at", whole, "N", "The n-th that fits, counted from now."),
+        ("--every", whole, "N", "Each n-th that fits."),
+        ("--times", whole, "N", "So often at most."),
+        ("--status", text, "STATUS", "HTTP status."),
+        ("--answer", text, "TEXT", "What is answered: text or JSON."),
+        ("--seconds", click.FLOAT, "SECONDS", "How long, or how far ahead."),
+        ("--requests", whole, "N", "The limit that a 429 names."),
+        ("--window", whole, "SECONDS", "The time that a 429 names."),
+        ("--description", text, "TEXT", "What a broker says."),
+        ("--code", text, "CODE", "A broker's error code, such as ConcurrencyError."),
+        ("--to", text, "URL", "Where a redirect leads."),
+        ("--user", text, "NAME", "Whose account."),
+        ("--type", text, "TYPE", "A content type."),
+        ("--size", whole, "N", "Bytes of a body, or things on a page."),
+        ("--how", text, "HOW", "drop, retype or any."),
+        ("--member", text, "REGEX", "Only members with such a path, as in resources.guid."),
+        ("--seed", whole, "N", "Another number, other dice."),
+        ("--phase", text, "PHASE", "'in progress' or 'initial'."),
+    )[::-1]:
+        command = click.option(name, type=kind, metavar=metavar, help=told)(command)
+    command = click.option("--after", is_flag=True, help="The work is done before the answer is given.")(
+        command
+    )
+    field = "'NAME: VALUE'"
+    told = "A header field of the answer; 'NAME:' takes one away."
+    return click.option("--header", multiple=True, metavar=field, help=told)(command)
+
+
+@faults.command("add", cls=_Catalogued)
+@click.argument("fault")
+@_fault_options
+@_STATE
+def add_fault(fault: str, state: str | None, **options: Any) -> int:
+    """Let something go wrong from now on."""
+    from btp_reconcile.cli import emulator
+
+    return emulator.add_fault(state, fault, **options)
+
+
+@faults.command("clear")
+@click.argument("names", nargs=-1, metavar="[FAULT|NUMBER]...")
+@_STATE
+def clear_faults(**options: Any) -> int:
+    """Let these, or all of them, go wrong no more."""
+    from btp_reconcile.cli import emulator
+
+    return emulator.clear_faults(**options)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, and exit with a code of the table. No traceback ever reaches a user."""
+    gc.set_threshold(
+        100_000, 20, 20
+    )  # thousands of things are read and kept: looking for garbage took a third of the time
     _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign shows another one

@@ -12,9 +12,10 @@ from btp_reconcile.core.errors import UsageError
 from btp_reconcile.kinds import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from btp_reconcile.core.catalogue import Api
+    from btp_reconcile.core.kind import Kind
 
 FIRST = """\
 # yaml-language-server: $schema=https://raw.githubusercontent.com/btp-reconcile/btp-reconcile/main/schemas/spec.schema.json
@@ -73,12 +74,28 @@ def kinds(name: str | None, format_: str) -> int:
     if format_ == "json":
         talk.data({"kind": name, "title": known[name].title, "schema": dict(known[name].schema)})
     else:
-        talk.lines(_examples(known[name].title, known[name].examples))
+        talk.lines(_fields(known[name]), wrap=True)
+        talk.lines(_examples(known[name].examples))
     return report.DONE
 
 
-def _examples(title: str, examples: Iterable[str]) -> Iterable[tuple[str, str]]:
-    yield "bold", title
+def _fields(kind: Kind) -> Iterable[tuple[str, str]]:
+    """What a spec may say of a kind, a line each."""
+    yield "bold", kind.title
+    shapes = [kind.schema, *kind.schema.get("anyOf", ())]
+    for shape in shapes:
+        for field, said in shape.get("properties", {}).items():
+            yield "", f"  {field:<14}{said.get('description') or _described(said)}"
+
+
+def _described(said: Mapping[str, Any]) -> str:
+    """What a definition shared by several fields says of itself."""
+    name = str(said.get("$ref", "")).rpartition("/")[2]
+    found = pipeline.definitions().get(name, {})
+    return str(found.get("description", ""))
+
+
+def _examples(examples: Iterable[str]) -> Iterable[tuple[str, str]]:
     for number, example in enumerate(examples, start=1):
         yield "", ""
         yield "dim", f"# example {number}, an edit of the one before" if number > 1 else "# example 1"

@@ -131,6 +131,87 @@ def _foundry(
     yield "dim", f"  in a spec:  cloud_foundry: {{api: {json.dumps(foundry['api'])}, org: …, space: …}}"
 
 
+MATCHING = ("method", "host", "path", "body", "name", "offering", "plan", "verb")
+"""The options of `faults add` that say what is befallen; the others say when, and how."""
+
+
+def list_faults(state: str | None, format_: str) -> int:
+    """What goes wrong, and how often it has."""
+    rules = open_sandbox(state).faults.rules() if state_file(state).exists() else []
+    if format_ == "json":
+        talk.data(rules)
+    elif not rules:
+        talk.lines([("dim", "nothing goes wrong")])
+    else:
+        talk.lines([("", _numbered(rule)) for rule in rules])
+    return report.DONE
+
+
+def add_fault(state: str | None, deed: str, **options: Any) -> int:
+    """One more; a served sandbox has it at its next request."""
+    from btp_reconcile.sandbox.faults import checked
+
+    said = {
+        key: value
+        for key, value in options.items()
+        if value is not None and value is not False and value != ()
+    }
+    match = {key: said.pop(key) for key in MATCHING if key in said}
+    if "header" in said:
+        said["headers"] = dict(_header(line) for line in said.pop("header"))
+    if "answer" in said:
+        said["body"] = _json_or_text(said.pop("answer"))
+    if "status" in said:
+        said["status"] = _json_or_text(said["status"])
+    if "seconds" in said and said["seconds"].is_integer():
+        said["seconds"] = int(said["seconds"])
+    try:
+        rule = checked({"do": deed, "match": match, **said})
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{error}") from None
+    sandbox = open_sandbox(state)
+    number = sandbox.faults.add(rule)
+    talk.lines([("", _numbered(one)) for one in sandbox.faults.rules() if one.get("id") == number])
+    return report.DONE
+
+
+def clear_faults(state: str | None, names: Sequence[str]) -> int:
+    """None any more, or these no more."""
+    if not state_file(state).exists():
+        if names:
+            raise UsageError(f"there is no fault {names[0]}, for there is no sandbox yet")
+        talk.lines([("dim", "nothing goes wrong")])
+        return report.DONE
+    faults = open_sandbox(state).faults
+    try:
+        count = faults.remove(names or [rule.get("id", 0) for rule in faults.rules()])
+    except LookupError as error:
+        raise UsageError(str(error.args[0])) from None
+    talk.lines([("", f"{count} cleared")])
+    return report.DONE
+
+
+def _numbered(rule: Mapping[str, Any]) -> str:
+    from btp_reconcile.sandbox.faults import described
+
+    return f"{rule.get('id', 0):>3}  {described(rule)}"
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not name.strip():
+        raise UsageError(f"--header takes 'NAME: VALUE', not {line!r}; 'NAME:' takes one away")
+    return name.strip(), value.strip()
+
+
+def _json_or_text(text: str) -> Any:
+    """JSON, or else the text as it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def reset(state: str | None) -> int:
     """Forget the world. Deletes nothing that is none."""
     path = state_file(state)

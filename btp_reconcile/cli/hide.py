@@ -40,7 +40,7 @@ def hidden(wanted: Wanted, world: World) -> Hidden:
 def _secrets(value: Any) -> Iterator[Secret]:
     if isinstance(value, Secret):
         yield value
-    elif isinstance(value, Mapping):
+    elif isinstance(value, (dict, Mapping)):
         for item in value.values():
             yield from _secrets(item)
     elif isinstance(value, (list, tuple)):
@@ -61,6 +61,8 @@ def _part(name: str, file: str, world: World) -> str:
 
 def within(data: Any, what: Hidden, *, sentence: bool = False) -> Any:
     """The same data, with nothing hidden left in its sentences."""
+    if not what:
+        return data
     if isinstance(data, Mapping):
         return {key: within(item, what, sentence=sentence or key in SENTENCES) for key, item in data.items()}
     if isinstance(data, list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from btp_reconcile.core.plan import MANY
 from btp_reconcile.core.view import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from btp_reconcile.core.model import Report
 
@@ -39,7 +40,10 @@ def _paths(specs: Sequence[str]) -> tuple[str, ...]:
 
 def _known(planned: pipeline.Planned, policy: Policy) -> None:
     """What the options name must be there: a misspelt target would plan nothing, and look like success."""
+    if not (policy.targets or policy.reapply or policy.allow):
+        return
     wanted = {str(one.address) for one in planned.prepared.wanted.resources}
+    wanted |= {f"subaccount:{name}" for name in planned.prepared.wanted.subaccounts}
     planned_for = [change.address for change in planned.plan.changes]
     for target in policy.targets:
         if str(target) not in wanted and not any(one.within(target) for one in planned_for):
@@ -98,12 +102,25 @@ def plan(
     with talk.telling(log_format) as events, setting.world(events) as world:
         promise = replace(asked, now=world.clock.now())
         policy = promise.policy()
-        planned = pipeline.make_plan(pipeline.prepare(promise.specs, world), world, policy)
+        with _spoken(format_):
+            planned = pipeline.make_plan(pipeline.prepare(promise.specs, world), world, policy)
         _known(planned, policy)
         shown = _show_plan(planned, format_, hidden(planned.prepared.wanted, world))
         if out is not None:
             planfile.write(out, shown, promise)
         return report.plan_exit(planned.plan, detailed=detailed_exitcode)
+
+
+@contextmanager
+def _spoken(format_: str) -> Iterator[None]:
+    """Who asked for JSON gets it for problems, too; the words go to stderr as always."""
+    try:
+        yield
+    except SpecError as error:
+        if format_ == "json":
+            said = [report.problem_json(one) for one in error.problems]
+            talk.data({"format": "btp-reconcile/problems", "version": report.VERSION, "problems": said})
+        raise
 
 
 def _plan_json(planned: pipeline.Planned, what: Hidden, *, drift: bool = False) -> dict[str, Any]:
@@ -128,7 +145,8 @@ def drift(specs: Sequence[str], *, target: Sequence[str], format_: str, log_form
     """How the platform differs from the specs."""
     with talk.telling(log_format) as events, Setting(**where).world(events) as world:
         policy = Policy(world.clock.now(), targets=planfile.addresses(target, "--target"))
-        planned = pipeline.make_plan(pipeline.prepare(_paths(specs), world), world, policy)
+        with _spoken(format_):
+            planned = pipeline.make_plan(pipeline.prepare(_paths(specs), world), world, policy)
         _known(planned, policy)
         _show_plan(planned, format_, hidden(planned.prepared.wanted, world), drift=True)
         return report.plan_exit(planned.plan, detailed=True, drift=True)
@@ -178,7 +196,9 @@ def apply(
         with setting.world(events) as world:
             if saved is None:
                 promise = replace(promise, now=world.clock.now())
-            planned = pipeline.make_plan(pipeline.prepare(promise.specs, world), world, promise.policy())
+            with _spoken(format_):
+                prepared = pipeline.prepare(promise.specs, world)
+                planned = pipeline.make_plan(prepared, world, promise.policy())
             what = hidden(planned.prepared.wanted, world)
             if saved is None:
                 _known(planned, promise.policy())
@@ -193,12 +213,15 @@ def apply(
                 if asks and not _agreed(planned, format_, what):
                     talk.say("nothing was done")
                     return report.PENDING
-                rounds = 1 if saved is not None else pipeline.ROUNDS
+                # Who approved a plan approved no other one.
+                rounds = 1 if saved is not None or asks else pipeline.ROUNDS
                 with talk.telling(log_format, len(planned.plan.steps)) as progress:
                     told.append(progress)
                     planned, reports = pipeline.settle(planned, world, promise.policy(), deadline, rounds)
                     told.pop()
             _show_reports(planned, reports, format_, what)
+            if report.follows(planned.plan, reports):
+                talk.say("what was waited for is at rest; run again for what follows from it")
             return report.apply_exit(planned.plan, reports)
 
 

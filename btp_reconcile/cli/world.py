@@ -18,8 +18,6 @@ from btp_reconcile.core import report
 from btp_reconcile.core.errors import UsageError
 from btp_reconcile.core.resolve import api_of_landscape
 from btp_reconcile.edges import load
-from btp_reconcile.edges.access import Platform
-from btp_reconcile.edges.client import Client
 from btp_reconcile.edges.clock import MovingClock, WallClock
 from btp_reconcile.pipeline import World
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 
     from btp_reconcile.cli.talk import Events
     from btp_reconcile.core.model import Subaccount, Wanted
+    from btp_reconcile.edges.access import Platform
     from btp_reconcile.sandbox import Sandbox
 
 STATE = "RECONCILE_SANDBOX"
@@ -81,6 +80,9 @@ class Setting:
 
     @contextlib.contextmanager
     def _real(self, events: Events) -> Iterator[World]:
+        from btp_reconcile.edges.access import Platform
+        from btp_reconcile.edges.client import Client  # what asks nobody does not need it, and starts sooner
+
         clock = WallClock()
         stopping = _Stopping(clock)
         hosts = (*self.allow_host, *os.environ.get("RECONCILE_HOSTS", "").replace(",", " ").split())
@@ -102,6 +104,8 @@ class Setting:
     @contextlib.contextmanager
     def _rehearsal(self, events: Events) -> Iterator[World]:
         sandbox = open_sandbox(self.state)
+        from btp_reconcile.edges.access import Platform
+        from btp_reconcile.edges.client import Client
         from btp_reconcile.sandbox import InProcessAdapter
 
         with sandbox.hold() as inside:
@@ -210,9 +214,10 @@ def rehearse(sandbox: Sandbox, wanted: Wanted) -> Mapping[str, Mapping[str, Any]
         if manager is not None:
             mine["service_manager"] = {"service_key": json.dumps(manager)}
         if one.cloud_foundry is not None:
-            match = _LANDSCAPE.fullmatch(one.cloud_foundry.api)
-            foundry = keys["cloud_foundry"][match.group(1) if match else one.region]
-            mine["cloud_foundry"] = {"username": foundry["username"], "password": foundry["password"]}
+            # Everywhere the same user; also where the subaccount has no organization, so that this is what is said.
+            user = next(iter(keys["cloud_foundry"].values()), None)
+            if user is not None:
+                mine["cloud_foundry"] = {"username": user["username"], "password": user["password"]}
         access[name] = mine
     return access
 

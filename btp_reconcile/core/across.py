@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core.merge import WRONG
 from btp_reconcile.core.model import Address, Source
+from btp_reconcile.core.resolve import api_of_landscape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,12 +97,9 @@ def _subaccounts(specs: Sequence[Declared], found: Found) -> None:
     for name, node in (pair for spec in specs for pair in spec.subaccounts):
         first = by_name.setdefault(name, node)
         if first is not node:
-            for path in (
-                ("id",),
-                ("region",),
-                *(("cloud_foundry", one) for one in ("org", "landscape", "api")),
-            ):
+            for path in (("id",), ("region",), ("cloud_foundry", "org")):
                 _agree(name, path, first, node, found)
+            _same_endpoint(name, first, node, found)
         guid = node.get("id")
         if guid and isinstance(guid.value, str):
             other, place = by_id.setdefault(guid.value.lower(), (name, guid))
@@ -127,6 +125,35 @@ def _agree(name: str, path: tuple[str, ...], first: Node, second: Node, found: F
             "make the two equal, or give one of the subaccounts another name",
             also=(one.place,),
         )
+
+
+def _same_endpoint(name: str, first: Node, second: Node, found: Found) -> None:
+    """Where a spec says nothing, it means the main landscape of the region: that must be what the other one says."""
+    if not first.get("cloud_foundry") or not second.get("cloud_foundry"):
+        return
+    one, other = _endpoint(first), _endpoint(second)
+    if one is None or other is None or one[0].lower() == other[0].lower():
+        return
+    if one[1] is first.get("region") and other[1] is second.get("region"):
+        return  # then the regions differ, which has been said
+    found.say(
+        "spec/subaccount-disagrees",
+        f"subaccount {name} has another Cloud Foundry elsewhere: {one[0]} there, {other[0]} here",
+        other[1],
+        "say the same `landscape` or `api` in all specs, or give one of the subaccounts another name",
+        also=(one[1].place,),
+    )
+
+
+def _endpoint(node: Node) -> tuple[str, Node] | None:
+    """The Cloud Foundry API that a subaccount means, and where that is said; None if it cannot be known yet."""
+    for path in (("cloud_foundry", "api"), ("cloud_foundry", "landscape"), ("region",)):
+        said = node.get(*path)
+        if said:
+            if not isinstance(said.value, str) or "${" in said.value:
+                return None
+            return (said.value.rstrip("/") if path[-1] == "api" else api_of_landscape(said.value)), said
+    return None
 
 
 def _twice(instances: Sequence[Instance], found: Found) -> None:
@@ -184,8 +211,9 @@ def _key_names(keys: Sequence[Key], instances: set[Address], found: Found) -> No
             )
     for address, names in scopes.items():
         if address in instances and len(names) > 1:
+            nodes = {known: other.node for known, other in names.items()}
             for name, one in names.items():
-                _generation(name, one, {known: other.node for known, other in names.items()}, found)
+                _generation(name, one, nodes, found)
 
 
 def _generation(name: str, one: Instance | Key, names: dict[str, Node], found: Found) -> None:

@@ -88,6 +88,7 @@ CODES: dict[str, str] = {
     "conflict/nothing-to-adopt": "What is to be adopted does not exist.",
     "conflict/adopt-differs": "What is to be adopted is something else than the spec says.",
     "conflict/adopt-broken": "What is to be adopted is not usable.",
+    "conflict/claimed-twice": "Two addresses stand for the same thing.",
     "conflict/not-ours-to-delete": "What is to be absent exists, but is not ours.",
     "entitlement/ambiguous": "Several plans of this service and name; `unique_id` tells them apart.",
     "entitlement/auto-assigned": "The platform assigned it by itself and keeps it.",
@@ -95,6 +96,7 @@ CODES: dict[str, str] = {
     "entitlement/limit": "More than one subaccount may have.",
     "entitlement/quota": "More than the global account has left.",
     "plan/ambiguous": "A service plan is offered by several brokers.",
+    "subaccount/same-org": "Two subaccounts lead to the same Cloud Foundry org.",
     "subaccount/region": "A subaccount is in another region than the spec says.",
     "subaccount/unknown": "The global account has no subaccount of this id.",
     # what stands against a plan

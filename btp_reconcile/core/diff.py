@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from btp_reconcile.core import marks
 from btp_reconcile.core.life import generation_of, is_ours, whose
 from btp_reconcile.core.model import (
     Action,
@@ -15,6 +16,7 @@ from btp_reconcile.core.model import (
     Fact,
     Facts,
     Problem,
+    Resource,
     Wanted,
     key_of,
 )
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from btp_reconcile.core.catalogue import Catalogue
     from btp_reconcile.core.kind import Kind
+    from btp_reconcile.core.model import FactKey
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,14 @@ def compare(
     """Everything that differs, in dependency order."""
     view = View(wanted, facts, catalogue, policy)
     _check_places(view)
+    _check_orgs(view)
     compares = {kind.name: kind.compare for kind in kinds}
     for resource in wanted.resources:
         change = compares[resource.address.kind](resource, view)
         if change is not None:
             view.changes[resource.address] = change
+    _wait_for_keys(view)
+    _check_claims(view)
     leftover = _unmanaged(view)
     for change in _prune(leftover, view):
         view.changes.setdefault(change.address, change)
@@ -95,11 +101,12 @@ def _targeted(changes: tuple[Change, ...], view: View) -> tuple[Change, ...]:
 def _check_places(view: View) -> None:
     """A subaccount must be there, and where the spec says: a copied id is how things get into the wrong one."""
     asked = {one.address.subaccount for one in view.wanted.of("entitlement")}
+    known = {one.subaccount: one for one in view.facts.of("subaccount")}
     for name in sorted(asked):
         place = view.wanted.subaccounts[name]
         if view.unseen(name, "entitlements"):
             continue
-        fact = next((one for one in view.facts.of("subaccount") if one.subaccount == name), None)
+        fact = known.get(name)
         if fact is None:
             view.lost.add(name)
             view.objections.append(
@@ -121,6 +128,42 @@ def _check_places(view: View) -> None:
                     hint="correct the region, or the id if another subaccount was meant",
                 )
             )
+
+
+def _check_orgs(view: View) -> None:
+    """An org belongs to one subaccount: if two lead to the same one, a thing of one would be taken for the other's."""
+    seen: dict[str, Fact] = {}
+    for space in view.facts.of("space"):
+        first = seen.setdefault(str(space.attributes.get("org_id") or space.id), space)
+        if first.subaccount != space.subaccount:
+            view.objections.append(
+                Problem(
+                    "subaccount/same-org",
+                    f"subaccounts {first.subaccount} and {space.subaccount} lead to the same Cloud Foundry org "
+                    f"{space.attributes.get('org')!r}",
+                    view.wanted.subaccounts[space.subaccount].source,
+                    hint="an org belongs to one subaccount: correct cloud_foundry.org of one of them",
+                )
+            )
+            return
+
+
+def _check_claims(view: View) -> None:
+    """One thing cannot be two: a spec that adopts what another address stands for would take it away from that."""
+    holders: dict[FactKey, Change] = {}
+    for change in view.changes.values():
+        facts = (*((change.found,) if change.found else ()), *change.retired)
+        for key in dict.fromkeys(key_of(one) for one in facts if one.kind in {"instance", "key"}):
+            first = holders.setdefault(key, change)
+            if first is not change and (first.acts or change.acts):
+                named = next(one.name for one in facts if key_of(one) == key)
+                view.object(
+                    "conflict/claimed-twice",
+                    f"{first.address} and {change.address} both stand for {key[0]} {named!r}",
+                    change.wanted,
+                    "take one of the two out of the spec, or correct its name or what it adopts",
+                    change.address,
+                )
 
 
 def _check_addresses(view: View) -> None:
@@ -145,12 +188,30 @@ def _check_addresses(view: View) -> None:
 
 def _unmanaged(view: View) -> list[Fact]:
     """Carries the mark of a loaded spec, and nothing in that spec stands for it."""
+    undecided: dict[tuple[str, str, str], list[Resource]] = defaultdict(list)
+    for resource in _undecided(view):
+        undecided[resource.address.kind, resource.address.subaccount, resource.mark.name].append(resource)
     return [
         fact
         for fact in view.facts.all
         if fact.mark
         and (fact.mark.owner, fact.mark.spec) in view.wanted.owners
         and (fact.kind, fact.runtime, fact.id) not in view.claimed
+        and not any(
+            marks.stands_for(fact, resource)
+            for resource in undecided.get((fact.kind, fact.subaccount, fact.mark.name), ())
+        )
+    ]
+
+
+def _undecided(view: View) -> list[Resource]:
+    """What nothing can be said of now, in conflict or not to be seen: its things are not forgotten ones."""
+    return [
+        resource
+        for address, resource in view.resources.items()
+        if address.kind in {"instance", "key"}
+        and address not in view.changes
+        and (not resource.absent or not view.disputed.isdisjoint((address, *resource.requires)))
     ]
 
 
@@ -216,6 +277,19 @@ def _with_their_instances(view: View) -> None:
                 retired=(*change.retired, fact),
                 notes=tuple(note for note in change.notes if fact.name not in note),
             )
+
+
+def _wait_for_keys(view: View) -> None:
+    """A superseded instance stays while the newest of a key's generations is still on its way in it."""
+    for change in tuple(view.changes.values()):
+        found = change.found
+        instance = view.changes.get(change.wanted.parent) if change.wanted and change.wanted.parent else None
+        if change.action is not Action.AWAIT or found is None or instance is None:
+            continue
+        if instance.action is Action.RETIRE and found.parent in {one.id for one in instance.retired}:
+            note = f"{found.name} in it is not at rest; after that it can go"
+            kept = replace(instance, action=Action.KEEP, retired=(), notes=(*instance.notes, note))
+            view.changes[instance.address] = kept
 
 
 def _check_lost(view: View) -> None:

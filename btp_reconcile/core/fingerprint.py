@@ -5,15 +5,16 @@ line of at most 255 characters (the length of a Service Manager label value):
 
     v1;all=<16 hex>;role=<8 hex>;at=<time>
 
-`all` is a digest of all parameters, then one short digest per top-level parameter while there is room, then one
-of three notes on when it was written:
+`all` is a digest of all parameters (after it `by=` names the key that secrets were hashed with, if there are any), then
+one short digest per top-level parameter while there is room, then one of three notes on when it was written:
 
 - nothing: written in the creating request; it holds while the last operation is that creation;
 - `at=`: the exact time of our last operation (Cloud Foundry, written after the update ended: "sealed");
 - `since=`: an update was started and nobody sealed it: it was cut short, and is sent again;
 - `near=`: epoch seconds of our last update (Service Manager, whose operations carry the time of the request).
 
-Secrets enter only by HMAC with a key of the user's; without the key they are left out and shown as unknown.
+Secrets enter only by HMAC with a key of the user's; without the key they are left out and shown as unknown. So are
+those that were written down with another key than today's, or before there was one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from btp_reconcile.core.model import Data, Operation
 
 LIMIT = 255
+NO_KEY = "a value from outside; access.fingerprint_key would make its change visible"
+OTHER_KEY = "a value from outside, written down with another access.fingerprint_key or without one"
 NEAR = (-30.0, 120.0)
 """Seconds around `near=` in which an operation is believed to be ours (clocks and answers differ a little)."""
 
@@ -47,11 +51,15 @@ class Record:
     at: str = ""
     since: str = ""
     near: float | None = None
+    by: str = ""
+    """Which key the secrets were hashed with; empty when there was none, or no secret."""
 
 
 def write(parameters: Data, key: Secret | None = None) -> str:
     """The record of these parameters, without a note on the time."""
     head = f"v1;all={_digest(parameters, key)[:16]}"
+    if holds_secret(parameters) and key is not None:
+        head += f";by={_name(key)}"
     parts = "".join(
         f";{quote(name, safe='')}={_digest(value, key)[:8]}" for name, value in sorted(parameters.items())
     )
@@ -59,6 +67,7 @@ def write(parameters: Data, key: Secret | None = None) -> str:
     return head + (";-" if len(parts) > room else parts)
 
 
+@lru_cache(maxsize=1_000)
 def read(text: str) -> Record:
     """Never fails: a text that is none of ours is a record of nothing."""
     if not text.startswith("v1;all="):
@@ -72,11 +81,12 @@ def read(text: str) -> Record:
             whole = value
         elif item == "-":
             parts = None
-        elif name in {"at", "since", "near"} and len(value) != 8:
+        elif name in {"at", "since", "near", "by"} and len(value) != 8:
             notes[name] = value
         elif parts is not None:
             parts[unquote(name)] = value
-    return Record(whole, parts, notes.get("at", ""), notes.get("since", ""), _number(notes.get("near")))
+    near_ = _number(notes.get("near"))
+    return Record(whole, parts, notes.get("at", ""), notes.get("since", ""), near_, notes.get("by", ""))
 
 
 def bare(text: str) -> str:
@@ -139,27 +149,40 @@ def compare(
     """
     record = read(text)
     if record.parts is None:
-        differs = record.whole != _digest(parameters, key)[:16]
-        return (FieldChange("parameters", "(as last applied)", parameters, Seen.ASSUMED),) if differs else ()
+        if record.whole == _digest(parameters, key)[:16]:
+            return ()
+        if _hashed_otherwise(record, record.whole, parameters, key):
+            return (_unknown("parameters", parameters, OTHER_KEY),)
+        return (FieldChange("parameters", "(as last applied)", parameters, Seen.ASSUMED),)
     fields = []
     for name in sorted({*record.parts, *parameters}):
         path = f"parameters.{name}"
         before, value = record.parts.get(name), parameters.get(name)
         if name in parameters and before == _digest(value, key)[:8]:
             if key is None and holds_secret(value):
-                fields.append(
-                    FieldChange(
-                        path,
-                        None,
-                        value,
-                        Seen.UNKNOWN,
-                        changes=False,
-                        note="a value from outside; access.fingerprint_key would make its change visible",
-                    )
-                )
+                fields.append(_unknown(path, value, NO_KEY))
+            continue
+        if name in parameters and before and _hashed_otherwise(record, before, value, key):
+            fields.append(_unknown(path, value, OTHER_KEY))
             continue
         fields.append(FieldChange(path, _before(before, known.get(name, ()), key), value, Seen.ASSUMED))
     return tuple(fields)
+
+
+def _unknown(path: str, value: Any, note: str) -> FieldChange:
+    return FieldChange(path, None, value, Seen.UNKNOWN, changes=False, note=note)
+
+
+def _hashed_otherwise(record: Record, before: str, value: Any, key: Secret | None) -> bool:
+    """Was this written down with another key, or without one? Then a different digest shows no change."""
+    if not holds_secret(value) or record.by == (_name(key) if key else ""):
+        return False
+    return bool(record.by) or before == _digest(value, None)[: len(before)]
+
+
+def _name(key: Secret) -> str:
+    """Six digits that tell one key from another."""
+    return hmac.new(key.reveal().encode(), b"btp-reconcile", hashlib.sha256).hexdigest()[:6]
 
 
 def holds_secret(value: Any) -> bool:

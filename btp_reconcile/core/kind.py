@@ -62,6 +62,9 @@ class Door(Protocol):
     def sibling(self, service: str) -> Door:
         """Another service that the same credentials open (one key opens entitlements and accounts)."""
 
+    def tenant(self) -> str:
+        """The subaccount that the credentials belong to, as their token says; empty when it does not."""
+
     def now(self) -> float:
         """The platform's clock, in epoch seconds, as its last answer gave it."""
 

@@ -7,7 +7,7 @@ They carry our mark, they come in generations, they can be adopted, they can be 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -17,6 +17,7 @@ from btp_reconcile.core.model import (
     Change,
     Fact,
     FieldChange,
+    Json,
     Phase,
     Resource,
     Seen,
@@ -49,6 +50,8 @@ def live(resource: Resource, view: View, life: Life, place: Place) -> Change | N
     generations = _generations(resource, view, place)
     for fact in generations:
         view.claimed.add((fact.kind, fact.runtime, fact.id))
+    if resource.absent and resource.observe_only:
+        return _observed_absent(resource, generations[-1] if generations else None, view, place)
     if resource.absent:
         return _absent(resource, view, generations, place)
     if not generations:
@@ -80,14 +83,15 @@ class Place:
 def _generations(resource: Resource, view: View, place: Place) -> list[Fact]:
     """All that carry its mark, oldest first; those of the former owner too, also when the newest is re-marked."""
     mark, where = resource.mark, (resource.address.kind, resource.address.subaccount)
-    found = [
-        fact
-        for owner in dict.fromkeys((mark.owner, resource.owner_was or mark.owner))
-        for fact in view.marked.get((*where, owner, mark.name), ())
-        if fact.mark
-        and fact.mark.spec == mark.spec
-        and (place.parents is None or fact.parent in place.parents)
-    ]
+    owners = dict.fromkeys((mark.owner, resource.owner_was or mark.owner))
+    if place.parents is None:
+        carry = [view.marked.get((*where, owner, mark.name), ()) for owner in owners]
+    else:  # keys of one name stand in many instances: only its own are looked into
+        parents = dict.fromkeys(place.parents)
+        carry = [
+            view.marked_in.get((*where, owner, mark.name, one), ()) for owner in owners for one in parents
+        ]
+    found = [fact for some in carry for fact in some if fact.mark and fact.mark.spec == mark.spec]
     return sorted(
         found, key=lambda fact: (fact.mark.generation if fact.mark else 0, fact.created_at, fact.id)
     )
@@ -106,7 +110,7 @@ def next_generation(resource: Resource, view: View, generations: Sequence[Fact],
 
 def _absent(resource: Resource, view: View, generations: list[Fact], place: Place) -> Change | None:
     if not generations:
-        stranger = _by_name(resource, view, place)
+        stranger = _candidate(resource, view, place)
         if stranger is None:
             return None
         if resource.adopt is None or stranger.foreign or (stranger.mark and not is_ours(stranger, resource)):
@@ -117,6 +121,15 @@ def _absent(resource: Resource, view: View, generations: list[Fact], place: Plac
                 "take it out of the spec, or say adopt: true beside ensure: absent if it may go"
                 if _free(stranger)
                 else "take it out of the spec; its owner must delete it",
+            )
+            return None
+        if said := _of_another_plan(stranger, resource):
+            view.disputed.add(resource.address)
+            view.object(
+                "conflict/adopt-differs",
+                f"{_what(stranger)} is not what {resource.address} is to remove: {said}",
+                resource,
+                "correct the spec, or name the right one under adopt",
             )
             return None
         view.claimed.add((stranger.kind, stranger.runtime, stranger.id))
@@ -141,6 +154,27 @@ def _absent(resource: Resource, view: View, generations: list[Fact], place: Plac
     )
 
 
+def _of_another_plan(fact: Fact, resource: Resource) -> str:
+    """Why something that carries no mark cannot be what a spec means by its name."""
+    said, want = fact.attributes, resource.spec
+    return ", ".join(
+        f"{key} is {said[key]}, the spec says {want[key]}"
+        for key in ("service", "plan")
+        if key in said and said[key] != want[key]
+    )
+
+
+def _observed_absent(resource: Resource, newest: Fact | None, view: View, place: Place) -> Change | None:
+    """What is only observed is not removed either; that it is there is drift."""
+    found = newest or _candidate(resource, view, place)
+    if found is None:
+        return None
+    view.claimed.add((found.kind, found.runtime, found.id))
+    there = FieldChange("exists", before=True, after=False)
+    reason = "is there; observed only"
+    return Change(resource.address, Action.KEEP, reason, (there,), resource, found, generation_of(found))
+
+
 def _going(fact: Fact) -> bool:
     """Is it being deleted already?"""
     return fact.phase is Phase.PENDING and fact.operation is not None and fact.operation.type == "delete"
@@ -162,8 +196,7 @@ def _without_mark(resource: Resource, view: View, life: Life, place: Place) -> C
             "conflict/foreign",
             f"{_what(found)} exists, but {whose(found)}",
             resource,
-            "give yours another name, or take it out of the other's hands first; "
-            "manage: observe only watches it",
+            _ways_out(found),
         )
         return None
     view.claimed.add((found.kind, found.runtime, found.id))
@@ -173,6 +206,16 @@ def _without_mark(resource: Resource, view: View, life: Life, place: Place) -> C
         _dispute(resource, view, found, life, place)
         return None
     return _adopted(resource, found, view, life)
+
+
+def _ways_out(found: Fact) -> str:
+    """What can be done about something that carries another's mark."""
+    ways = (
+        "give yours another name, or take it out of the other's hands first; manage: observe only watches it"
+    )
+    if found.mark is None or found.foreign:
+        return ways
+    return f"if this spec takes it over from that owner, say owner_was: {found.mark.owner}; otherwise {ways}"
 
 
 def _candidate(resource: Resource, view: View, place: Place) -> Fact | None:
@@ -407,10 +450,23 @@ def _sent(fields: Iterable[FieldChange], resource: Resource, *, again: bool = Fa
     for one in fields:
         if one.changes:
             top = one.path.partition(".")[0]
-            send[top] = resource.name if top == "name" else resource.spec[top]
+            send[top] = one.after if top == "name" else resource.spec[top]
     if again:
         send["parameters"] = resource.spec.get("parameters", {})
+    if "parameters" in send and "parameters" not in resource.ignore:
+        send["parameters"] = _not_ignored(send["parameters"], "parameters", resource.ignore)
     return send
+
+
+def _not_ignored(value: Json, path: str, ignore: Sequence[str]) -> Json:
+    """What is left to others is not sent along with what is ours."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: _not_ignored(item, f"{path}.{key}", ignore)
+        for key, item in value.items()
+        if f"{path}.{key}" not in ignore
+    }
 
 
 def _anew(

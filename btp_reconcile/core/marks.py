@@ -147,9 +147,11 @@ def owners(wanted: Wanted) -> list[str]:
     return sorted(before | {owner for owner, _ in wanted.owners})
 
 
-def sm_belongs(item: Item, place: Subaccount) -> None:
-    """Raises when a key opens the Service Manager of another subaccount than the spec says."""
-    said = item.text("subaccount_id")
+def sm_belongs(said: str, place: Subaccount) -> None:
+    """Raises when a key opens the Service Manager of another subaccount than the spec says.
+
+    A token's zone (`zid`) is the subaccount's guid, which is also its tenant id (Accounts Service API, `technicalName`).
+    """
     if said and said.lower() != place.id.lower():
         raise PlatformError(
             Blame(

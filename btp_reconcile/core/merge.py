@@ -47,7 +47,7 @@ class Node(NamedTuple):
     @property
     def place(self) -> Source:
         """Where to point a reader: a map is known by its key, a scalar by itself."""
-        return self.key if isinstance(self.value, dict | list) else self.at
+        return self.key if isinstance(self.value, (dict, list)) else self.at
 
     @property
     def gone(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NewType
 from urllib.parse import quote, unquote
 
@@ -19,6 +20,11 @@ Data = Mapping[str, Any]
 _PLAIN = "._-~!$&'()*+,;=@ "
 
 
+@lru_cache(maxsize=10_000)
+def _quoted(part: str) -> str:
+    return quote(part, safe=_PLAIN)
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Address:
     """The natural name of a thing: `instance:prod/apim`. Never a guid. Text and value are inverse."""
@@ -27,14 +33,14 @@ class Address:
     path: tuple[str, ...]
 
     def __str__(self) -> str:
-        return self.kind + ":" + "/".join(quote(part, safe=_PLAIN) for part in self.path)
+        return self.kind + ":" + "/".join(map(_quoted, self.path))
 
     @classmethod
     def parse(cls, text: str) -> Address:
         """Read the text form. Raises ValueError when it has none of the shape `kind:a/b`."""
         kind, colon, rest = text.partition(":")
         if not colon or not kind or not rest:
-            raise ValueError(f"{text!r} is no address; one looks like instance:prod/apim")
+            raise ValueError(f"{text!r} is no address; one looks like instance:prod/apim, or subaccount:prod")
         path = tuple(unquote(part) for part in rest.split("/"))
         if not all(path):
             raise ValueError(f"{text!r} is no address: a part of its path is empty")
@@ -46,12 +52,11 @@ class Address:
         return self.path[0]
 
     def within(self, other: Address) -> bool:
-        """Is this the other, or something that stands inside it (a key in its instance)?"""
-        return self == other or (
-            len(self.path) > len(other.path)
-            and self.path[: len(other.path)] == other.path
-            and (other.kind, self.kind) == ("instance", "key")
-        )
+        """Is this the other, or does it stand inside it: a key in its instance, anything in its subaccount?"""
+        if other.kind == "subaccount":
+            return self.path[:1] == other.path
+        inside = len(self.path) > len(other.path) and self.path[: len(other.path)] == other.path
+        return self == other or (inside and (other.kind, self.kind) == ("instance", "key"))
 
 
 @dataclass(frozen=True, order=True, slots=True)

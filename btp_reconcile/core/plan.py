@@ -175,6 +175,10 @@ def _ordered_removals(removed: Sequence[Step], made: Mapping[Address, Step]) -> 
     """Old after new, keys before their instance, instances before the entitlement they need."""
     keys_in: dict[str, list[StepId]] = defaultdict(list)
     instances_of: dict[tuple[str, str, str], list[StepId]] = defaultdict(list)
+    rebuilt: dict[Address, list[StepId]] = defaultdict(list)
+    for address, step in made.items():
+        if address.kind == "key":
+            rebuilt[Address("instance", address.path[:2])].append(step.id)
     awaited = [step for step in made.values() if step.verb is Verb.AWAIT]  # perhaps on its way out already
     for step in (*removed, *awaited):
         if step.found and step.address.kind == "key" and step.found.parent:
@@ -189,16 +193,13 @@ def _ordered_removals(removed: Sequence[Step], made: Mapping[Address, Step]) -> 
             needs.append(made[step.address].id)
         if step.found and step.address.kind == "instance":
             needs.extend(keys_in.get(step.found.id, ()))
-            needs.extend(_rebuilt_keys(step.address, made))
+            needs.extend(
+                rebuilt.get(step.address, ())
+            )  # it goes only after the keys of the new one are there
         if step.address.kind == "entitlement":
             subaccount, service, plan = step.address.path
             needs.extend(instances_of.get((subaccount, service, plan), ()))
         yield replace(step, requires=tuple(dict.fromkeys(needs)))
-
-
-def _rebuilt_keys(instance: Address, made: Mapping[Address, Step]) -> Iterable[StepId]:
-    """An old instance goes only after the keys of the new one are there."""
-    return (step.id for address, step in made.items() if address != instance and address.within(instance))
 
 
 def _releases_first(steps: Sequence[Step], changes: Sequence[Change]) -> Iterable[Step]:

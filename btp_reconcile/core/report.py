@@ -74,12 +74,17 @@ def plan_json(
             name: {"id": one.id, "region": one.region} for name, one in sorted(subaccounts.items())
         },
         "changes": [_change(change, made.get(change.address, "")) for change in plan.changes],
-        "objections": [problem_json(one) for one in plan.objections],
+        "objections": [problem_json(one) for one in _objections(plan, drift=drift)],
         "unmanaged": [_unmanaged(fact, names.get(fact.parent or "", "")) for fact in plan.unmanaged],
         "unseen": [problem_json(one) for one in plan.unseen],
         "forecast": _forecast(plan),
         "warnings": [problem_json(one) for one in warnings],
     }
+
+
+def _objections(plan: Plan, *, drift: bool) -> tuple[Problem, ...]:
+    """A drift check changes nothing, so only conflicts concern it, and not what would be unsafe to apply."""
+    return tuple(one for one in plan.objections if not (drift and one.code.startswith("safety/")))
 
 
 def _forecast(plan: Plan) -> dict[str, Any]:
@@ -176,6 +181,8 @@ def _unmanaged(fact: Fact, instance: str) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """JSON without secrets: a value from outside becomes a text that names where it comes from."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, Secret):
         return repr(value)
     if isinstance(value, Mapping):
@@ -235,9 +242,12 @@ def printable(text: str) -> str:
 
 def _plan_lines(data: Mapping[str, Any]) -> Iterable[Line]:
     changes = data["changes"]
-    shown = [one for one in changes if _worth_showing(one)]
+    shown: dict[str, list[Mapping[str, Any]]] = {}
+    for one in changes:
+        if _worth_showing(one):
+            shown.setdefault(_subaccount(one), []).append(one)
     for name, about in data["subaccounts"].items():
-        mine = [one for one in shown if _subaccount(one) == name]
+        mine = shown.get(name)
         if mine:
             yield "bold", f"Subaccount {name}  {about['region']}  {about['id']}"
             yield "", ""
@@ -248,7 +258,11 @@ def _plan_lines(data: Mapping[str, Any]) -> Iterable[Line]:
     closed = [one for one in data["unseen"] if one["code"] == "access/none"]
     yield from _problems("Not looked at", "", closed)
     yield from _problems("Could not be seen", "red", [one for one in data["unseen"] if one not in closed])
-    yield from _problems("Stands against applying", "red", data["objections"])
+    yield from _problems(
+        "Stands against it" if data["kind"] == "drift" else "Stands against applying",
+        "red",
+        data["objections"],
+    )
     yield from _problems("Worth a look", "yellow", data["warnings"])
     yield from _closing(data)
 
@@ -377,7 +391,9 @@ def _closing(data: Mapping[str, Any]) -> Iterable[Line]:
             return
         watched = sum(one["drifted"] for one in data["changes"])
         differ = f", {watched} only observed and different" if watched else ""
-        yield ("" if watched else "green"), f"No changes: {count['keep'] - watched} in sync{differ}."
+        blind = _blind(data)
+        said = "Nothing to change in what could be seen" if blind else "No changes"
+        yield ("" if watched or blind else "green"), f"{said}: {count['keep'] - watched} in sync{differ}."
     else:
         said = f"Plan: {count['create']} to add, {count['update']} to change, {count['delete']} to destroy"
         said += "".join(f", {number} {words}" for number, words in rest if number)
@@ -396,7 +412,14 @@ def _forecast_text(data: Mapping[str, Any]) -> Iterable[Line]:
         yield "", f"Applying takes about {spoken}: {data.get('because', '')}."
 
 
+def _blind(data: Mapping[str, Any]) -> bool:
+    """Was there something that should have been looked at and could not be?"""
+    return any(one.get("code") == "platform/unseen" for one in data["unseen"])
+
+
 def _stands(data: Mapping[str, Any]) -> Iterable[Line]:
+    if data["kind"] == "drift":
+        return
     if stands := len(data["objections"]):
         reasons = "one thing stands" if stands == 1 else f"{stands} things stand"
         yield "red", f"Nothing is applied: {reasons} against it, see above."
@@ -406,6 +429,8 @@ def _drift_closing(data: Mapping[str, Any]) -> Line:
     drifted = sum(one["drifted"] for one in data["changes"])
     waiting = data["summary"]["await"] + data["summary"]["gate"]
     if not drifted and not waiting:
+        if _blind(data):
+            return "bold", f"No drift in what could be seen: {len(data['changes'])} checked."
         return "green", f"In sync: {len(data['changes'])} checked, no drift."
     said = f"Drift: {drifted} of {len(data['changes'])} differ" if drifted else "No drift"
     return "bold", said + (f", {waiting} waiting." if waiting else ".")
@@ -442,7 +467,7 @@ DONE, FAILED, CHANGES, SPEC, REFUSED, PENDING, PERSON, USAGE = 0, 1, 2, 3, 4, 5,
 
 def plan_exit(plan: Plan, *, detailed: bool, drift: bool = False) -> int:
     """What a plan or a drift check ends with."""
-    if plan.objections:
+    if _objections(plan, drift=drift):
         return REFUSED
     if any(problem.code == "platform/unseen" for problem in plan.unseen):
         return FAILED
@@ -482,4 +507,11 @@ def apply_exit(plan: Plan, reports: Sequence[Report]) -> int:
     if gates or any(change.gate for change in plan.changes):
         return PERSON
     last = reports[-1].outcomes if reports else ()
-    return PENDING if any(one.status is Status.PENDING for one in last) else DONE
+    return PENDING if follows(plan, reports) or any(one.status is Status.PENDING for one in last) else DONE
+
+
+def follows(plan: Plan, reports: Sequence[Report]) -> bool:
+    """Was something only waited for? What is to be done to it then, another plan must say."""
+    waited = any(change.action is Action.AWAIT and not change.gate for change in plan.changes)
+    done = bool(reports) and all(one.status is Status.DONE for one in reports[-1].outcomes)
+    return waited and done and bool(plan.steps)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,11 @@ def resources(specs: Sequence[Spec], catalogue: Catalogue, outside: Outside) -> 
     for builder in builders:
         for implied in builder.implied(instances):
             entitlements.setdefault(implied.address, implied)
+    runtimes: dict[str, set[str]] = defaultdict(set)
+    for one in instances:
+        runtimes[one.address.subaccount].add(one.spec["runtime"])
     for builder in builders:
-        for name, services in builder.access(instances):
+        for name, services in builder.access(runtimes):
             access.setdefault(name, {}).update(services)
     reader.raise_problems()
     ordered = [*sorted(entitlements.values(), key=lambda one: one.address), *instances, *keys]
@@ -210,6 +214,8 @@ class _Builder:
             return {key: self._filled(item, *path, key) for key, item in value.items()}
         if isinstance(value, list):
             return [self._filled(item, *path, index) for index, item in enumerate(value)]
+        if not isinstance(value, str) or "${" not in value:
+            return value
         return self.reader.fill(value, self.spec.source(*path), self.spec.file)
 
     def _mark(self, name: str) -> Mark:
@@ -237,6 +243,8 @@ class _Builder:
         """An instance brings its entitlement with it: at least enabled, or 1. It never lowers one."""
         for instance in instances:
             if instance.mark.spec != self.spec.name or instance.absent or not instance.requires:
+                continue
+            if instance.observe_only:  # it is never made, so nothing is assigned for it
                 continue
             _, service, plan = instance.requires[0].path
             yield Resource(
@@ -314,7 +322,7 @@ class _Builder:
             keep_old_for=int(key["keep_old_for"]),
         )
 
-    def access(self, instances: Sequence[Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def access(self, runtimes: Mapping[str, set[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Credentials per subaccount, nearer wins; only what this spec's things need is read from outside.
 
         In a rehearsal only their names are there: which services are looked at stays the same.
@@ -322,7 +330,7 @@ class _Builder:
         everywhere = self.spec.data.get("access") or {}
         for name, data in self._each():
             near = data.get("access") or {}
-            wanted = self._services(name, instances)
+            wanted = self._services(name, runtimes.get(name, ()))
             services: dict[str, Any] = {}
             for service in ("central", "service_manager", "cloud_foundry", "fingerprint_key"):
                 path = (
@@ -337,19 +345,15 @@ class _Builder:
                 services[service] = {} if ignored else self._filled(value, *path)
             yield name, services
 
-    def _services(self, subaccount: str, instances: Sequence[Resource]) -> set[str]:
-        """Which services must be asked about a subaccount.
+    def _services(self, subaccount: str, runtimes: Iterable[str]) -> set[str]:
+        """Which services must be asked about a subaccount with instances in these runtimes.
 
         A subaccount's other runtime is looked at too if credentials for it are declared: that is where an
         instance that moves between runtimes comes from.
         """
         data = self.spec.data["subaccounts"][subaccount]
         declared = {*(self.spec.data.get("access") or {}), *(data.get("access") or {})}
-        needed = {
-            SERVICE_OF_RUNTIME[one.spec["runtime"]]
-            for one in instances
-            if one.address.subaccount == subaccount
-        }
+        needed = {SERVICE_OF_RUNTIME[one] for one in runtimes}
         if "cloud_foundry" in declared and data.get("cloud_foundry"):
             needed.add("cloud_foundry")
         if "service_manager" in declared and needed:

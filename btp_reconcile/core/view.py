@@ -17,6 +17,7 @@ from btp_reconcile.core.model import (
     Secret,
     Wanted,
 )
+from btp_reconcile.core.resolve import SERVICE_OF_RUNTIME
 
 if TYPE_CHECKING:
     from btp_reconcile.core.catalogue import Catalogue
@@ -58,6 +59,15 @@ class View:
         for fact in self.facts.all:
             if fact.mark:
                 found[fact.kind, fact.subaccount, fact.mark.owner, fact.mark.name].append(fact)
+        return found
+
+    @cached_property
+    def marked_in(self) -> dict[tuple[str, str, str, str, str | None], list[Fact]]:
+        """(kind, subaccount, owner, logical name, parent id) → facts."""
+        found: dict[tuple[str, str, str, str, str | None], list[Fact]] = defaultdict(list)
+        for key, facts in self.marked.items():
+            for fact in facts:
+                found[(*key, fact.parent)].append(fact)
         return found
 
     @cached_property
@@ -114,6 +124,11 @@ class View:
 
     def unseen(self, subaccount: str, service: str) -> Problem | None:
         return self.facts.unseen.get((subaccount, service))
+
+    def silent(self, subaccount: str) -> bool:
+        """Did a runtime that was asked about a subaccount not answer? Then what stands there is not known."""
+        unseen = [self.unseen(subaccount, service) for service in SERVICE_OF_RUNTIME.values()]
+        return any(one is not None and one.code == "platform/unseen" for one in unseen)
 
     def object(
         self, code: str, message: str, resource: Resource | None, hint: str, address: Address | None = None

@@ -64,6 +64,8 @@ class Reader:
     found: Found
     warned: Found
     walked: dict[int, Node] = field(default_factory=dict)
+    familiar: set[tuple[str, str | None]] = field(default_factory=set)
+    """Services and plans about which there is nothing to say."""
 
     def layered(self, document: Document) -> Node:
         """A document over those it extends. A name is never inherited: it tells specs apart."""
@@ -302,9 +304,13 @@ class Whole:
 
     def familiar(self, service: str, plan: str | None, node: Node) -> None:
         """Warn of a service that is nearly one we know, or of a plan that a service we know does not have."""
+        if (service, plan) in self.reader.familiar:
+            return
         services = sorted({api.service for api in self.catalogue.apis})
         if service not in services:
             close = near(service, services, 0.88)
+            if not close:
+                self.reader.familiar.add((service, plan))
             if close:
                 self.warned.say(
                     "spec/unfamiliar-service",

@@ -98,7 +98,7 @@ class Item:
     def __init__(self, data: object, service: str, what: str) -> None:
         self._service = service
         self._what = what
-        if not isinstance(data, Mapping):
+        if not isinstance(data, (dict, Mapping)):
             raise self.unclear(f"is {_type(data)}, not an object")
         self._data = data
 
@@ -188,7 +188,7 @@ class Item:
         for index, step in enumerate(path):
             if value is None:
                 return None
-            if not isinstance(value, Mapping):
+            if not isinstance(value, (dict, Mapping)):  # what JSON holds first: asking an ABC takes long
                 raise self._wrong(path[:index], value, "an object")
             value = value.get(step)
         return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from btp_reconcile.core.model import Json, Secret
 from btp_reconcile.edges import hosts
 from btp_reconcile.edges.answers import NotJson, Reply, parsed
 from btp_reconcile.edges.calls import Call
+from btp_reconcile.edges.tokens import claims
 
 if TYPE_CHECKING:
     from btp_reconcile.edges.calls import Bearer
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 8000
 """Bytes of a request line. Services refuse longer ones somewhere above 8,192, each in its own way."""
+_GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -66,6 +69,10 @@ class ServiceDoor:
 
     def sibling(self, service: str) -> ServiceDoor:
         return self.others(service)
+
+    def tenant(self) -> str:
+        said = claims(self.bearer.get()).get("zid")
+        return said if isinstance(said, str) and _GUID.fullmatch(said) else ""
 
     def now(self) -> float:
         return self.client.now(self.endpoint)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from btp_reconcile.core.kind import Door, Query, Task
-    from btp_reconcile.core.model import Data, FactKey, Resource, StepId, Subaccount, Wanted
+    from btp_reconcile.core.model import Data, Resource, StepId, Subaccount, Wanted
     from btp_reconcile.core.view import View
 
 SCHEMA: Data = {
@@ -194,7 +194,8 @@ def _send(fact: Fact, amount: object) -> dict[str, object]:
 
 
 def _absent(resource: Resource, fact: Fact, view: View) -> Change | None:
-    if not fact.attributes["assigned"]:
+    # While a runtime does not answer, nobody knows whether something still needs the plan.
+    if not fact.attributes["assigned"] or view.silent(resource.address.subaccount):
         return None
     if fact.attributes["auto_assigned"]:
         view.object(
@@ -216,9 +217,14 @@ def check(changes: Sequence[Change], view: View) -> Iterator[Problem]:
     """What is still needed is not taken away; and quota, summed over all specs before the first write."""
     gone = {key_of(fact) for change in view.changes.values() for fact in change.retired}
     gone |= {key_of(one.found) for one in view.changes.values() if one.found and _is_going(one)}
+    left: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for one in view.facts.of("instance"):
+        if key_of(one) not in gone:
+            said = one.attributes
+            left[one.subaccount, str(said.get("service")), str(said.get("plan"))].append(one.name)
     for change in changes:
         if change.action is Action.DELETE and change.wanted is not None:
-            yield from _in_use(change, change.wanted, gone, view)
+            yield from _in_use(change, change.wanted, left)
     yield from _summed(changes)
 
 
@@ -228,19 +234,14 @@ def _is_going(change: Change) -> bool:
     return change.action is Action.AWAIT and operation is not None and operation.type == "delete"
 
 
-def _in_use(change: Change, resource: Resource, gone: set[FactKey], view: View) -> Iterator[Problem]:
+def _in_use(
+    change: Change, resource: Resource, left: Mapping[tuple[str, str, str], Sequence[str]]
+) -> Iterator[Problem]:
     subaccount, service, plan = resource.address.path
-    left = sorted(
-        one.name
-        for one in view.facts.of("instance")
-        if (one.subaccount, one.attributes.get("service"), one.attributes.get("plan"))
-        == (subaccount, service, plan)
-        and key_of(one) not in gone
-    )
-    if left:
+    if names := sorted(left.get((subaccount, service, plan), ())):
         yield Problem(
             "entitlement/in-use",
-            f"{service}/{plan} would be taken away, but there are instances of it: {', '.join(left)}",
+            f"{service}/{plan} would be taken away, but there are instances of it: {', '.join(names)}",
             resource.source,
             change.address,
             "delete these instances first (ensure: absent)",
@@ -330,10 +331,12 @@ class _Home:
 
 @dataclass(frozen=True)
 class _View:
-    """One answer of the assignments list, by (service, plan)."""
+    """One answer of the assignments list."""
 
     entitled: Mapping[tuple[str, str], Sequence[Item]]
-    assigned: Mapping[tuple[str, str], Sequence[Item]]
+    """(service, plan) → plans."""
+    assigned: Mapping[tuple[str, str, str], Sequence[tuple[Item, Item]]]
+    """(service, plan, subaccount's id) → plans, each with what is assigned of it there."""
 
 
 class Entitlements:
@@ -479,7 +482,7 @@ def _view(
         query.extend((("serviceName", pair[0]), ("planName", pair[1])))
     # With nothing to say it answers 204: no body.
     answer = Item(door.get(_ASSIGNMENTS, (*query, *_AUTOMATIC)) or {}, SERVICE, "the list of assignments")
-    return _View(_plans(answer, "entitledServices"), _plans(answer, "assignedServices"))
+    return _View(_plans(answer, "entitledServices"), _assigned(answer))
 
 
 def _plans(answer: Item, name: str) -> dict[tuple[str, str], list[Item]]:
@@ -490,15 +493,23 @@ def _plans(answer: Item, name: str) -> dict[tuple[str, str], list[Item]]:
     return found
 
 
+def _assigned(answer: Item) -> dict[tuple[str, str, str], list[tuple[Item, Item]]]:
+    found: dict[tuple[str, str, str], list[tuple[Item, Item]]] = defaultdict(list)
+    for pair, plans in _plans(answer, "assignedServices").items():
+        for plan in plans:
+            for info in plan.items("assignmentInfo"):
+                if info.text("entityType") in {"", "SUBACCOUNT"}:
+                    found[(*pair, info.text("entityId").lower())].append((plan, info))
+    return found
+
+
 def _facts(view: _View, home: _Home, pair: tuple[str, str]) -> list[Fact]:
     """One fact per plan of that name: entitled, assigned here, or both."""
     entitled = {plan.text("uniqueIdentifier"): plan for plan in view.entitled.get(pair, ())}
-    assigned: dict[str, tuple[Item | None, Item | None]] = {}
-    for plan in view.assigned.get(pair, ()):
-        for info in plan.items("assignmentInfo"):
-            same = info.text("entityId").lower() == home.place.id.lower()
-            if same and info.text("entityType") in {"", "SUBACCOUNT"}:
-                assigned[plan.text("uniqueIdentifier")] = (plan, info)
+    assigned: dict[str, tuple[Item | None, Item | None]] = {
+        plan.text("uniqueIdentifier"): (plan, info)
+        for plan, info in view.assigned.get((*pair, home.place.id.lower()), ())
+    }
     return [
         _fact(home, pair, unique, entitled.get(unique), *assigned.get(unique, (None, None)))
         for unique in dict.fromkeys((*entitled, *assigned))

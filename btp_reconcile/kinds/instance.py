@@ -142,10 +142,19 @@ def compare(resource: Resource, view: View) -> Change | None:
         return None
     place = _place(resource, view)
     change = live(resource, view, LIFE, place)
+    if change is not None and _may_be_elsewhere(change, view):
+        view.disputed.add(resource.address)
+        return None
     makes = change is not None and (change.action in {Action.CREATE, Action.REPLACE} or "plan" in change.send)
     if change is None or not makes or change.gate:
         return change
     return _if_possible(change, resource, view, place)
+
+
+def _may_be_elsewhere(change: Change, view: View) -> bool:
+    """A new one, while the other runtime does not answer: perhaps it is there, and would be made twice."""
+    fresh = change.action is Action.REPLACE or (change.action is Action.CREATE and change.found is None)
+    return fresh and view.silent(change.address.subaccount)
 
 
 def _place(resource: Resource, view: View) -> Place:
@@ -220,7 +229,11 @@ def _fields(resource: Resource, fact: Fact, view: View) -> tuple[FieldChange, ..
     names = {resource.name, *({resource.adopt.name} if resource.adopt else ())}
     generation = fact.mark.generation if fact.mark else 1
     if fact.mark and not resource.adopt and fact.name not in {*names, resource.physical(generation)}:
-        fields.append(FieldChange("name", fact.name, resource.name))
+        where = ("instance", fact.subaccount, fact.runtime, fact.parent)
+        taken = (*where, resource.name) in view.named
+        fields.append(
+            FieldChange("name", fact.name, resource.physical(generation) if taken else resource.name)
+        )
     if fact.runtime == "cloudfoundry" and sorted(said.get("tags") or ()) != sorted(want["tags"]):
         fields.append(FieldChange("tags", list(said.get("tags") or ()), list(want["tags"])))
     return (*fields, *parameter_fields(resource, fact, view))
@@ -419,10 +432,11 @@ class CloudFoundryInstances:
             if "plan" in task.spec:
                 plan = given(task.plan, CF, f"the new plan of {task.step.address}")
                 body["relationships"] = {"service_plan": {"data": {"guid": plan.id}}}
-            record = task.fingerprint
-            if record and body:
+            record = ""
+            if task.fingerprint and body:
                 # Until the end of this operation is sealed, nobody may believe the record: the run can be cut short.
-                record = fingerprint.unsealed(record, found.operation.at if found.operation else "")
+                record = fingerprint.unsealed(task.fingerprint, found.operation.at if found.operation else "")
+            # A new mark alone moves no operation: the record that is there stays as it is, and sealed.
             body["metadata"] = marks.cf_metadata(task, record)
             door.send("PATCH", f"/v3/service_instances/{quote(found.id, safe='')}", body)
 
@@ -707,6 +721,7 @@ class ServiceManagerInstances:
     ) -> Sequence[Fact]:
         found: list[Fact] = []
         for place in places:
+            marks.sm_belongs(door.tenant(), place)
             found.extend(_observed_at(door, place, wanted))
         return found
 
@@ -926,7 +941,7 @@ def _catalogue_name(item: Item) -> str:
 
 
 def _sm_fact(item: Item, market: _Market, place: Subaccount) -> Fact:
-    marks.sm_belongs(item, place)
+    marks.sm_belongs(item.text("subaccount_id"), place)
     labels = marks.sm_labels(item)
     operation = marks.sm_operation(item)
     service, plan = market.names(item)

@@ -510,7 +510,7 @@ def _sm_mark(item: Item) -> Mark | None:
 
 
 def _sm_fact(item: Item, place: Subaccount, kinship: Data) -> Fact:
-    marks.sm_belongs(item, place)
+    marks.sm_belongs(item.text("subaccount_id"), place)
     labels = marks.sm_labels(item)
     operation = marks.sm_operation(item)
     return Fact(

@@ -58,6 +58,7 @@ class Answer:
     response: Response | None
     delay: float = 0.0
     lost: Lost | None = None
+    cut: bool = False  # the connection breaks where the body ends, before its announced length
 
 
 class Sandbox:
@@ -116,24 +117,21 @@ class Sandbox:
             verdict = faults_module.judge(world, request)
             if verdict.refuse:
                 return Answer(None, verdict.delay, Lost(done=False))
-            if verdict.expire:
-                from btp_reconcile.sandbox import tokens
-
-                tokens.expire_all(world)
-            response = verdict.response or self._work(world, request)
+            response = self._answered(world, request, verdict)
             if world.mode == "looks":
                 world.advance(verdict.delay)
         if request.method == "HEAD":
             response = Response(response.status, response.headers)
-        return Answer(response, verdict.delay, Lost(done=True) if verdict.lose else None)
+        lost = verdict.lose or (verdict.cut and not response.body)
+        return Answer(response, verdict.delay, Lost(done=True) if lost else None, cut=verdict.cut)
 
     def handle(self, request: Request) -> Response:
         """The answer to one request; raises ``Lost`` when a fault breaks the connection."""
         answer = self.answer(request)
         if answer.lost is not None:
             raise answer.lost
-        if answer.response is None:
-            raise Lost(done=False)
+        if answer.response is None or answer.cut:
+            raise Lost(done=answer.cut)
         return answer.response
 
     def wsgi(self, base: str) -> Callable[..., list[bytes]]:
@@ -141,6 +139,15 @@ class Sandbox:
         from btp_reconcile.sandbox.doors import wsgi_application
 
         return wsgi_application(self, base)
+
+    def _answered(self, world: World, request: Request, verdict: faults_module.Verdict) -> Response:
+        """The work and its answer, or what faults make of them."""
+        response = verdict.response
+        if response is None or verdict.after:
+            world.bent = verdict.bent
+            done = self._work(world, request)
+            response = response or done
+        return verdict.spoilt(world, response)
 
     def _work(self, world: World, request: Request) -> Response:
         if len(f"{request.method} {request.raw_target} HTTP/1.1") > REQUEST_LINE_LIMIT:

@@ -18,7 +18,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import broker_credentials as credentials_of
+from . import broker_credentials as credentials_of, faults
 from .assignments import entitled, visible
 from .broker_catalogue import DEVELOPER_ROLES, OFFERINGS, PORTAL_ROLES, Offering, Plan, stable_id
 
@@ -258,8 +258,9 @@ def bind(
     chosen = item.plan(row["plan"]) if item is not None else None
     given = dict(parameters or {})
     try:
-        name = (context or {}).get("binding_name") or row["context"].get("instance_name")
-        late = _injected(world, "bind", row["offering"], row["plan"], name) if orders else None
+        instance = row["context"].get("instance_name")
+        name = (context or {}).get("binding_name") or instance
+        late = _injected(world, "bind", row["offering"], row["plan"], name, instance) if orders else None
         if chosen is not None and not chosen.bindable:
             raise _RefusalError(400, "The plan is not bindable.", "PlanNotBindable")
         limit = int(world.settings.get("binding_limit", 1000))
@@ -298,7 +299,8 @@ def unbind(world: World, *, instance_id: str, binding_id: str) -> Outcome:
         return Outcome(202, {}, world.ticket("unbind"), late)
     _forget(world, row, binding_id)
     item = offering(world, row["offering"])
-    if item is not None and item.asynchronous_bindings:
+    slow = faults.async_unbind(world, (row["context"].get("instance_name"),), row["offering"], row["plan"])
+    if slow or (item is not None and item.asynchronous_bindings):
         return Outcome(202, {"operation": f"unbind-{binding_id[:8]}"}, world.ticket("unbind"))
     return Outcome(200)
 
@@ -355,8 +357,13 @@ def _forget(world: World, row: Json, binding_id: str) -> None:
 # Failures that a test orders
 
 
-def _injected(world: World, verb: str, service: str, plan: str, name: Any) -> str | None:
+def _injected(
+    world: World, verb: str, service: str, plan: str, name: Any, instance: Any = None
+) -> str | None:
     """Uses up the first order that fits: raises it, or returns the text with which a 202 will end."""
+    rule = faults.broker_failure(world, verb, (name, instance), service, plan)
+    if rule is not None:
+        return _refused(rule)
     orders = world.settings.get("broker_failures") or []
     for order in orders:
         times = order.get("times", 1)
@@ -371,12 +378,17 @@ def _injected(world: World, verb: str, service: str, plan: str, name: Any) -> st
             continue
         if times is not None:
             order["times"] = times - 1
-        text = str(order.get("description", "Could not find credentials service."))
-        status = order.get("status", 500)
-        if status == "async":
-            return text
-        raise _RefusalError(int(status), text, order.get("code"))
+        return _refused(order)
     return None
+
+
+def _refused(order: Mapping[str, Any]) -> str:
+    """Raises what was ordered, unless it is to come late: then its text is returned."""
+    text = str(order.get("description", "Could not find credentials service."))
+    status = order.get("status", 500)
+    if status == "async":
+        return text
+    raise _RefusalError(int(status), text, order.get("code"))
 
 
 # ----------------------------------------------------------------------------------------------------------------------

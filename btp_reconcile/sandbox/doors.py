@@ -23,7 +23,7 @@ import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPHeaderDict, HTTPResponse
 
-from btp_reconcile.sandbox.faults import Lost
+from btp_reconcile.sandbox.faults import Lost, checked
 from btp_reconcile.sandbox.http import Headers, Request, Response, https
 
 if TYPE_CHECKING:
@@ -274,6 +274,7 @@ class Served:
             if answer.lost is not None or answer.response is None:
                 raise answer.lost or Lost(done=False)
             response, delay = answer.response, answer.delay
+            environ["sandbox.cut"] = answer.cut
         if delay:
             time.sleep(delay)
         start(f"{response.status} {_phrase(response.status)}", _with_length(response))
@@ -288,7 +289,8 @@ class Served:
         if method == "POST":
             try:
                 rules = json.loads(body)
-                for rule in rules if isinstance(rules, list) else [rules]:
+                wanted = [checked(rule) for rule in (rules if isinstance(rules, list) else [rules])]
+                for rule in wanted:
                     self._sandbox.faults.add(rule)
             except (ValueError, TypeError) as error:
                 return Response.json({"error": str(error)}, 400)
@@ -348,11 +350,18 @@ def _gateway() -> type:
             try:
                 super().respond()
             except Lost:
-                self.req.close_connection = True
                 self.req.sent_headers = True
-                self.req.chunked_write = False
-                with contextlib.suppress(OSError):
-                    self.req.conn.socket.shutdown(socket_module.SHUT_RDWR)
+                self._hang_up()
+            else:
+                if self.env.get("sandbox.cut"):
+                    self._hang_up()
+
+        def _hang_up(self) -> None:
+            self.req.close_connection = True
+            self.req.chunked_write = False
+            with contextlib.suppress(OSError):
+                self.req.conn.wfile.flush()
+                self.req.conn.socket.shutdown(socket_module.SHUT_RDWR)
 
     return Gateway
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import accounts, assignments, brokers, provisioning
+from . import accounts, assignments, brokers, faults, provisioning
 from .broker_catalogue import AUTO_ASSIGNED, MORE_ENTITLEMENTS, NUMERIC
 from .cis_common import (
     ENTITLEMENTS,
@@ -466,10 +466,8 @@ def _assign(world: World, request: Request, claims: Json, **_: str) -> Response:
         if held is not None and held["auto_assigned"]:
             continue  # it is there and stays
         made = assignments.start(world, guid, "SUBACCOUNT", plan, wanted, _ordered_failure(world, plan, guid))
-        if hangs:
-            made["ticket"] = {
-                key: None if key in {"needs", "ready"} else value for key, value in made["ticket"].items()
-            }
+        if hangs or faults.stuck(world, "assign", (), plan["service"], plan["plan"]):
+            made["ticket"] = world.never()
         touched.append([guid, _key(plan), wanted])
     location = new_job(world, "entitlements", {"rows": touched})
     style = world.settings.get("entitlement_answer", "string")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import brokers, sm_instances
+from . import brokers, faults, sm_instances
 from .http import Request, Response
 from .sm_common import (
     BINDINGS,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 READ = "subaccount.service_binding.read"
 MANAGE = "subaccount.service_binding.manage"
+VERBS = {"create": "bind", "delete": "unbind"}
 
 
 def table(world: World) -> dict[str, Any]:
@@ -259,6 +260,11 @@ def _run(
     ticket = outcome.ticket
     if wish is True and ticket is None:
         ticket = world.ticket("sm.operation")
+    instance = sm_instances.read(world)[row["service_instance_id"]]
+    names = (row["name"], instance["name"])
+    ever = faults.stuck(world, VERBS[verb], names, instance["offering"], instance["plan"])
+    if ever is not None:
+        ticket, failure = ever[1], None
     if wish is False and not wait(world, ticket):
         start(world, BINDINGS, row, verb, ticket, failure=failure)
         raise gateway_timeout()

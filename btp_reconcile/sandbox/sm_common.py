@@ -323,11 +323,12 @@ def page(
 
 
 def _limit(world: World, text: str | None) -> int:
+    most = world.bent.get("page_size", int(world.settings.get("sm_page_cap", 200)))
     if text is None or text == "":
-        return int(world.settings.get("sm_page_size", 50))
+        return min(int(world.settings.get("sm_page_size", 50)), most)
     if not text.isascii() or not text.isdigit():
         raise refusal(400, "InvalidMaxItems", f"max_items should be integer and not negative, but was {text}")
-    return min(int(text), int(world.settings.get("sm_page_cap", 200)))
+    return min(int(text), most)
 
 
 def _after(token: str | None) -> int:

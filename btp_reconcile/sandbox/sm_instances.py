@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import accounts, brokers
+from . import accounts, brokers, faults
 from .broker_catalogue import stable_id
 from .http import Request, Response
 from .sm_common import (
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 READ = "subaccount.service_instance.read"
 MANAGE = "subaccount.service_instance.manage"
+VERBS = {"create": "provision", "update": "update", "delete": "deprovision"}
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -423,6 +424,9 @@ def _run(
     ticket = outcome.ticket
     if wish is True and ticket is None:
         ticket = world.ticket("sm.operation")
+    ever = faults.stuck(world, VERBS[verb], (row["name"],), row["offering"], row["plan"])
+    if ever is not None:
+        ticket, failure = ever[1], None
     if wish is False and not wait(world, ticket):
         entry = start(world, INSTANCES, row, verb, ticket, failure=failure)
         entry["change"] = change or {}

@@ -237,6 +237,15 @@ def expire_all(world: World) -> None:
     world.state["keys"]["dead_until"] = int(world.now())
 
 
+def lock(world: World, name: str | None, seconds: float) -> None:
+    """As if a user, or everybody, had just failed to sign in too often, until so many seconds from now."""
+    settings = world.settings["tokens"]
+    until = world.now() + seconds - settings["lock_seconds"]
+    for row in world.table("users").values():
+        if name in {None, row["name"]}:
+            row["failures"] = [until] * settings["lock_after"]
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Issuing
 

@@ -94,6 +94,7 @@ class World:
     def __init__(self, state: dict[str, Any]) -> None:
         self.state = state
         self.touched: set[str] = set()  # the tables that were asked for, and so may have changed
+        self.bent: Mapping[str, int] = {}  # what faults do to the lists of the request at hand
 
     @staticmethod
     def new(*, seed: int = 0, time: str = "looks", settings: Mapping[str, Any] | None = None) -> World:
@@ -172,6 +173,11 @@ class World:
         if self.mode == "looks":
             return {"what": what, "needs": needs, "seen": 0}
         return {"what": what, "ready": None if needs is None else self.now() + needs}
+
+    def never(self) -> Ticket:
+        """Something that is never done."""
+        lacks: Ticket = {"needs": None, "seen": 0} if self.mode == "looks" else {"ready": None}
+        return {"what": "never", **lacks}
 
     def look(self, ticket: Ticket) -> bool:
         """Counts one look and says whether the thing is done."""

@@ -7,8 +7,23 @@ from typing import Any
 
 import pytest
 
-from btp_reconcile.core import fingerprint
-from btp_reconcile.core.model import Action, Address, Adoption, Fact, Mark, Operation, Phase, Secret, Seen
+from btp_reconcile import pipeline
+from btp_reconcile.core import diff, fingerprint
+from btp_reconcile.core.model import (
+    Action,
+    Address,
+    Adoption,
+    Fact,
+    Facts,
+    Mark,
+    Operation,
+    Phase,
+    Problem,
+    Secret,
+    Seen,
+)
+from btp_reconcile.core.view import Policy
+from btp_reconcile.kinds import KINDS
 from tests import build
 from tests.build import fact, planned, resource
 
@@ -243,6 +258,135 @@ def test_an_update_sends_whole_parameters_and_nothing_that_is_equal() -> None:
     (change,) = planned([one], [live]).changes
 
     assert change.send == {"parameters": {"size": 1, "colour": "red"}}
+
+
+def test_what_is_left_to_others_is_not_sent_along() -> None:
+    wanted = {"size": 2, "colour": "red", "deep": {"theirs": 1, "ours": 2}}
+    one = resource(
+        "instance:prod/apim", parameters=wanted, ignore=("parameters.colour", "parameters.deep.theirs")
+    )
+    live = fact("instance", "apim", fingerprint=fingerprint.write({**wanted, "size": 1}))
+
+    (change,) = planned([one], [live]).changes
+
+    assert change.send == {"parameters": {"size": 2, "deep": {"ours": 2}}}
+
+
+def test_a_renamed_generation_gets_a_name_that_is_free() -> None:
+    facts = [generation("apim", 1), generation("other", 2)]
+
+    (change,) = planned([INSTANCE], facts).changes
+
+    assert change.send == {"name": "apim-2"}
+
+
+# --- what cannot be seen, and what is claimed twice -----------------------------------------------------
+
+SILENT = Problem("platform/unseen", "it does not answer")
+ELSEWHERE = resource("instance:prod/apim", runtime="other", space=None)
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_what_cannot_be_compared_now_is_not_forgotten(absent: bool) -> None:
+    wanted = [replace(ELSEWHERE, absent=absent), resource("key:prod/apim/k", runtime="other", absent=absent)]
+    there = [fact("instance", "apim"), fact("key", "k")]
+
+    made = planned(wanted, there, unseen={("prod", "service_manager"): SILENT}, prune=True)
+
+    assert (made.changes, made.unmanaged) == ((), ())
+
+
+def test_keys_in_an_instance_that_is_in_conflict_are_not_forgotten() -> None:
+    there = [fact("instance", "apim", ours=False), fact("key", "k")]
+
+    made = planned(
+        [INSTANCE, resource("key:prod/apim/k")],
+        there,
+        prune=True,
+        targets=(Address("key", ("prod", "apim", "k")),),
+    )
+
+    assert (made.changes, made.unmanaged) == ((), ())
+
+
+def test_nothing_is_made_while_it_may_be_in_the_runtime_that_does_not_answer() -> None:
+    offered = replace(build.OFFERED, runtime="other")
+    silent = {("prod", "cloud_foundry"): SILENT}
+
+    assert said([ELSEWHERE, resource("key:prod/apim/k", runtime="other")], [offered], unseen=silent) == []
+
+
+def test_an_entitlement_is_not_taken_away_while_a_runtime_does_not_answer() -> None:
+    attributes = {
+        "unique_id": "u",
+        "assigned": True,
+        "auto_assigned": False,
+        "numeric": False,
+        "entitled": True,
+        "max_per_subaccount": None,
+    }
+    one = replace(resource("entitlement:prod/sandbox-config/standard"), absent=True)
+    there = fact("entitlement", "sandbox-config/standard", ours=False, attributes=attributes)
+
+    facts = [Fact("subaccount", build.PLACE.id, "prod", "prod", attributes={"region": "eu10"}), there]
+
+    assert said([one], facts) == [(str(one.address), "delete", 1)]
+    assert said([one], facts, unseen={("prod", "service_manager"): SILENT}) == []
+
+
+def test_absent_and_adopted_by_id_means_that_id_and_no_namesake() -> None:
+    one = replace(INSTANCE, absent=True, adopt=Adoption(id="id-meant"))
+    there = [fact("instance", "apim", ours=False), fact("instance", "x", ours=False, id="id-meant")]
+
+    (change,) = planned([one], there).changes
+
+    assert [gone.id for gone in change.retired] == ["id-meant"]
+
+
+def test_absent_and_adopted_does_not_remove_something_of_another_plan() -> None:
+    one = replace(INSTANCE, absent=True, adopt=Adoption())
+    there = [fact("instance", "apim", ours=False, attributes={"service": "hana-cloud", "plan": "hana"})]
+
+    assert (said([one], there), codes([one], there)) == ([], ["conflict/adopt-differs"])
+
+
+@pytest.mark.parametrize("there", [[], [fact("instance", "apim")], [fact("instance", "apim", ours=False)]])
+def test_what_is_only_observed_is_not_removed(there: list[Fact]) -> None:
+    made = planned([replace(INSTANCE, absent=True, observe_only=True)], there)
+
+    assert made.steps == ()
+    assert [(one.action, one.drifted) for one in made.changes] == [(Action.KEEP, True) for _ in there]
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_one_thing_cannot_be_two(absent: bool) -> None:
+    one = replace(INSTANCE, absent=absent, adopt=Adoption(name="y"))
+
+    assert codes([one, resource("instance:prod/y")], [fact("instance", "y")]) == ["conflict/claimed-twice"]
+
+
+def test_two_subaccounts_in_one_org_are_a_mistake() -> None:
+    same = replace(build.SPACE, subaccount="other")
+    places = {"prod": build.PLACE, "other": replace(build.PLACE, name="other", id="another")}
+    wanted = replace(build.wanted(INSTANCE), subaccounts=places)
+    catalogue = pipeline.shipped_catalogue()
+
+    found = diff.compare(
+        wanted, Facts((build.SPACE, same, build.OFFERED)), KINDS, catalogue, Policy(build.NOW)
+    )
+
+    assert [one.code for one in found.objections] == ["subaccount/same-org"]
+
+
+def test_an_old_instance_stays_while_the_newest_of_a_key_is_on_its_way_in_it() -> None:
+    new = generation("apim-2", 2, created_at="2025-12-02T00:00:00Z")
+    busy = fact("key", "k", phase=Phase.PENDING, operation=Operation("create", "in progress"))
+    wanted = [replace(INSTANCE, keep_old_for=0), resource("key:prod/apim/k")]
+
+    made = planned(wanted, [generation("apim", 1), new, busy], allow=frozenset({"instance:prod/apim"}))
+
+    assert [(str(one.action), one.retired) for one in made.changes] == [("keep", ()), ("await", ())]
+    assert [str(step.verb) for step in made.steps] == ["await"]
 
 
 # --- places, plans, addresses ---------------------------------------------------------------------------

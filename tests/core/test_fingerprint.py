@@ -132,6 +132,33 @@ def test_with_a_key_a_changed_secret_is_seen() -> None:
     ]
 
 
+@pytest.mark.parametrize("long", [False, True], ids=["each parameter", "no room for each"])
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [(None, KEY), (KEY, None), (KEY, Secret("env:FINGERPRINT_KEY", "another key"))],
+    ids=["added", "taken away", "changed"],
+)
+def test_a_key_that_came_or_went_is_no_change_of_what_it_hides(
+    then: Secret | None, now: Secret | None, long: bool
+) -> None:
+    value = password("one") | ({f"parameter-{number}": 1 for number in range(40)} if long else {})
+    record = fingerprint.write(value, then)
+
+    (said,) = fingerprint.compare(record, value, now, {})
+
+    assert len(record) <= fingerprint.LIMIT - len(";since=2026-01-01T00:00:00.123456Z")
+    assert (said.seen, said.changes) == (Seen.UNKNOWN, False)
+
+
+def test_what_is_not_secret_still_differs_when_a_key_is_added() -> None:
+    told = fingerprint.compare(fingerprint.write(password("one")), {**password("one"), "plain": 2}, KEY, {})
+
+    assert [(one.path, one.changes) for one in told] == [
+        ("parameters.nested", False),
+        ("parameters.plain", True),
+    ]
+
+
 def test_with_another_key_the_record_is_another() -> None:
     other = Secret("env:FINGERPRINT_KEY", "another key")
 

@@ -137,6 +137,7 @@ def test_how_it_went_says_first_what_did_not_work() -> None:
 # --- exit codes -----------------------------------------------------------------------------------------
 
 OBJECTION = (Problem("safety/protected", "protected"),)
+CONFLICT = (Problem("conflict/exists", "there already"),)
 UNSEEN = (Problem("platform/unseen", "down"),)
 CLOSED = (Problem("access/none", "no credentials"),)
 DIFFERS = FieldChange("tags", [], ["a"])
@@ -154,7 +155,9 @@ DIFFERS = FieldChange("tags", [], ["a"])
         (plan(change(Action.CREATE), change(Action.AWAIT)), 0, 5, 5),
         (plan(change(Action.AWAIT), change(Action.AWAIT, gate="somebody must")), 0, 6, 6),
         (plan(change(Action.AWAIT, gate="somebody must"), unseen=UNSEEN), 1, 1, 1),
-        (plan(change(Action.CREATE), unseen=UNSEEN, objections=OBJECTION), 4, 4, 4),
+        (plan(change(Action.CREATE), unseen=UNSEEN, objections=OBJECTION), 4, 4, 1),
+        (plan(change(Action.DELETE), objections=OBJECTION), 4, 4, 2),
+        (plan(change(Action.CREATE), objections=CONFLICT), 4, 4, 4),
     ],
 )
 def test_what_a_plan_ends_with(made: Plan, plain: int, detailed: int, drift: int) -> None:
@@ -190,6 +193,9 @@ REFUSED = replace(FAILED, refused=True)
         (plan(), [ended(FAILED), ended(DONE)], 1),
         (plan(), [ended(FAILED, REFUSED)], 4),
         (plan(objections=OBJECTION), [], 4),
+        (replace(plan(change(Action.AWAIT)), steps=(STEP,)), [ended(DONE)], 5),
+        (replace(plan(change(Action.AWAIT)), steps=(STEP,)), [ended(FAILED)], 1),
+        (plan(change(Action.AWAIT)), [ended(DONE)], 0),
     ],
 )
 def test_what_applying_ends_with(made: Plan, reports: Sequence[Report], expected: int) -> None:

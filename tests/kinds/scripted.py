@@ -69,6 +69,9 @@ class ScriptedDoor:
     def sibling(self, service: str) -> ScriptedDoor:
         return self.siblings[service]
 
+    def tenant(self) -> str:
+        return ""
+
     def now(self) -> float:
         return NOW
 

@@ -446,10 +446,7 @@ class TestWriting:
         DRIVER.update(it, [task(Verb.UPDATE, instance(), found=seen())])
 
         metadata = [body["metadata"] for *_, body in it.writes]
-        assert metadata == [
-            {"labels": LABELS, "annotations": {"btp-reconcile-parameters": "v1;all=1"}},
-            {"labels": LABELS},
-        ]
+        assert metadata == [{"labels": LABELS}, {"labels": LABELS}]
 
     def test_sealing_names_the_operation(self):
         it = ScriptedDoor("cloud_foundry")

@@ -554,7 +554,7 @@ def test_ready_made_faults_look_like_the_platforms_own():
     answers = {}
     for deed in ("cf-429", "sm-429", "cis-429", "503"):
         sandbox.faults.clear()
-        sandbox.faults.add({"do": deed})
+        sandbox.faults.add({"do": deed, "match": {"host": "*"}})
         answers[deed] = sandbox.handle(ROOT)
 
     assert {deed: answer.status for deed, answer in answers.items()} == {

@@ -12,7 +12,7 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.sandbox import brokers
+from btp_reconcile.sandbox import brokers, faults
 from btp_reconcile.sandbox.cloud_controller.basics import (
     INSTANCES,
     JOBS,
@@ -43,6 +43,15 @@ LINKS = {
     "service_keys.delete": ("service_credential_binding", KEYS, "service_credential_bindings"),
     "service_bindings.delete": ("service_credential_binding", KEYS, "service_credential_bindings"),
     "service_route_bindings.delete": ("service_route_binding", ROUTE_BINDINGS, "service_route_bindings"),
+}
+VERBS = {
+    "service_instance.create": "provision",
+    "service_instance.update": "update",
+    "service_instance.delete": "deprovision",
+    "service_keys.create": "bind",
+    "service_keys.delete": "unbind",
+    "service_bindings.delete": "unbind",
+    "service_route_bindings.delete": "unbind",
 }
 SPECIAL = {
     "AsyncRequired": "This service plan requires client support for asynchronous service operations.",
@@ -141,6 +150,8 @@ def advance(world: World, job: Row) -> None:
         return
     if job["state"] == "PROCESSING":
         job["updated_at"] = world.stamp()
+        if _stuck(world, job):
+            return
         _RUN[job["operation"]](world, job)
         # The first run polls at once.
         if job["state"] == "POLLING" and "unbinding" not in job and world.look(job["ticket"]):
@@ -148,6 +159,27 @@ def advance(world: World, job: Row) -> None:
     else:
         job["updated_at"] = world.stamp()
         _finish(world, job)
+
+
+def _stuck(world: World, job: Row) -> bool:
+    """Whether a fault lets the job hang for ever: before it began, or once it says that something is in progress."""
+    thing = world.table(LINKS[job["operation"]][1]).get(job["resource"])
+    instance = (
+        thing if thing is None or "instance" not in thing else world.table(INSTANCES)[thing["instance"]]
+    )
+    if thing is None or instance is None or "offering" not in instance:
+        return False
+    names = (thing.get("name"), instance["name"])
+    verb = VERBS[job["operation"]]
+    found = faults.stuck(world, verb, names, instance["offering"], instance["plan"])
+    if found is None:
+        return False
+    phase, job["ticket"] = found
+    if phase != "initial":
+        kind = job["operation"].rpartition(".")[2]
+        thing["last_operation"] = last_operation(world, kind, phase, "" if thing is instance else None)
+        job["state"] = "POLLING"
+    return True
 
 
 def _finish(world: World, job: Row) -> None:

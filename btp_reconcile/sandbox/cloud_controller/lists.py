@@ -6,6 +6,7 @@ app/presenters/v3/paginated_list_presenter.rb, app/fetchers/label_selector_query
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ def read(
         if given is not None and (len(given) != 1 or given[0] not in values):
             said = ", ".join(f"'{value}'" for value in values)
             problems.append(f"{name.capitalize().replace('_', ' ')} must be one of {said}")
+    query.per_page = min(query.per_page, call.world.bent.get("page_size", query.per_page))
     limit = call.settings["max_total_results"]
     if not single and limit is not None and query.page * query.per_page > limit:
         problems.append(f"Maximum result (page * per_page) must be less than {limit}")
@@ -240,6 +242,10 @@ def _take_labels(query: Query, value: str) -> list[str]:
 def arranged(query: Query, rows: Iterable[Row], default: str | None = None) -> list[Row]:
     """The rows in the order asked for; without one, in the order of creation. Ties go by guid."""
     order = query.order or default
+    if "shuffle" in query.call.world.bent and query.order is None:
+        found = list(rows)
+        random.Random(query.call.world.bent["shuffle"]).shuffle(found)  # the same for each page of a list
+        return found
     if order is None:
         return list(rows)
     column = order[1:]
