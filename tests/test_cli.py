@@ -1425,3 +1425,52 @@ def test_credentials_that_are_refused_or_no_credentials_are_not_shown(
     ends = [*refused, no_json, elsewhere]
     assert [one.code for one in ends] == [1, 1, 3, 1]
     assert leaks(*(one.out + one.err for one in ends)) == []
+
+
+# --- what newcomers tried -------------------------------------------------------------------------------
+
+
+def test_who_asks_apply_for_a_dry_run_is_sent_to_plan(desk: Desk) -> None:
+    ended = desk.run("apply", "--dry-run", "--sandbox")
+
+    assert ended.code == 64
+    assert "`reconcile plan` is the dry run" in ended.err
+
+
+@pytest.mark.parametrize("command", [("plan",), ("drift",), ("apply", "--yes")])
+def test_problems_come_as_json_to_who_asked_for_json(desk: Desk, command: tuple[str, ...]) -> None:
+    ended = desk.run(*command, "--format", "json")
+    said = json.loads(ended.out)
+
+    assert ended.code == 3
+    assert (said["format"], {one["code"] for one in said["problems"]}) == (
+        "btp-reconcile/problems",
+        {"input/unset-variable"},
+    )
+    assert "BTP_CIS_CENTRAL_KEY" in ended.err
+
+
+def test_a_target_may_be_a_whole_subaccount(desk: Desk) -> None:
+    ended = desk.run("plan", "--sandbox", "--target", "subaccount:prod")
+
+    assert ended.code == 0
+    assert "Plan: 8 to add" in ended.out
+    misspelt = desk.run("plan", "--sandbox", "--target", "subaccount:prd")
+    assert misspelt.code == 64
+    assert "subaccount:prod" in misspelt.err
+
+
+@pytest.mark.parametrize("kind", ["entitlement", "instance", "key"])
+def test_every_field_of_a_kind_is_told_in_a_line(desk: Desk, kind: str) -> None:
+    ended = desk.run("kinds", kind)
+    schema = json.loads(desk.run("kinds", kind, "--format", "json").out)["schema"]
+    shapes = [schema, *schema.get("anyOf", ())]
+    fields = {field for shape in shapes for field in shape.get("properties", {})}
+    told = {
+        line.split()[0]: line.split(maxsplit=1)[1:]
+        for line in ended.out.splitlines()
+        if line.startswith("  ")
+    }
+
+    assert fields
+    assert {field for field in fields if told.get(field)} == fields
