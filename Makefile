@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check schemas accept sandbox build clean
+.PHONY: help setup demo test benchmark soak lint check schemas accept sandbox build clean
 
 help: ## print the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -28,8 +28,14 @@ lint: setup ## formatting, ruff and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+soak: setup ## run the long tests: every fault at every request, a kill at every request, large fuzzing
+	RECONCILE_SOAK=1 $(BIN)/python -m pytest -m soak -n auto
+
 check: lint ## lint and test, with branch coverage
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term-missing:skip-covered
+
+benchmark: setup ## measure speed and memory at size against a sandbox in another process
+	$(BIN)/python benchmarks/run.py
 
 schemas: setup ## write schemas/ anew from the kinds and the catalogue
 	$(BIN)/reconcile schema > schemas/spec.schema.json
@@ -44,4 +50,4 @@ build: setup ## build the wheel and the source distribution
 	$(BIN)/python -m build --outdir dist .
 
 clean: ## remove what was built
-	rm -rf $(VENV) dist .demo .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist .demo .benchmarks .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
