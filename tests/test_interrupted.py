@@ -257,8 +257,7 @@ class Stage:
         world, policy = self.bench.world(), self.bench.policy(**self.story.options)
         try:
             planned = pipeline.make_plan(self.prepared, world, policy)
-        except ReconcileError as error:
-            assert str(error)
+        except ReconcileError:
             return []
         if planned.plan.objections:
             return []
@@ -442,6 +441,8 @@ def befallen(told: Stage, kind: str, number: int, *, attempts: int = 6) -> None:
         ]
         assert (where, left) == (where, [])
 
+    for _ in range(told.story.again - 1):
+        told.apply()
     told.run()
 
     assert (where, struck, told.settled()) == (where, [1], told.after)
@@ -535,7 +536,7 @@ def test_a_process_that_is_killed_is_finished_by_the_same_command(
 
 def kill_and_finish(tmp_path: Path, number: int, moment: str) -> None:
     """Apply in a process that is killed at this request; then the same command, left alone, makes the same world."""
-    empty, after, _ = undisturbed()
+    empty, after, requests = undisturbed()
     state = tmp_path / "sandbox.json"
     state.write_bytes(empty)
     dying = [sys.executable, "-c", DYING, str(number), moment]
@@ -543,7 +544,10 @@ def kill_and_finish(tmp_path: Path, number: int, moment: str) -> None:
     killed = subprocess.run(
         [*dying, *command(state)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
-    assert (number, killed.returncode, killed.stderr.count("Traceback")) == (number, -9, 0)
+    ended = killed.returncode
+    # Nothing is written any more after the last request, so a run can be over before it is killed there.
+    assert (number, ended) == (number, 0 if ended == 0 and number == requests else -9)
+    assert "Traceback" not in killed.stderr
     json.loads(state.read_text(encoding="utf-8"))
     again = run_command(command(state))
 

@@ -26,6 +26,10 @@ KEPT_FREE = 200
 """Bytes of it for method, path, and what the client adds to turn pages."""
 MOST = 200
 """Values in one filter."""
+LONGEST_NAME = 255
+"""Characters of the longest names; shorter texts always fit."""
+LONGEST_TERM = 4000
+"""Bytes that a name or an id may take in a request line, so that one always fits."""
 
 
 # --- asking ---------------------------------------------------------------------------------------------
@@ -121,10 +125,12 @@ class Item:
         return value
 
     def need(self, *path: str) -> str:
-        """The text at a path, which must be there."""
+        """The text at a path, which must be there: a name or an id, short enough to stand in a request."""
         value = self.text(*path)
         if not value:
             raise self.unclear(f"has no {'.'.join(path)}")
+        if len(value) > LONGEST_NAME and _size(value) > LONGEST_TERM:
+            raise self.unclear(f"has {len(value):,} characters at {'.'.join(path)}, too many to ask for it")
         return value
 
     def flag(self, *path: str) -> bool | None:

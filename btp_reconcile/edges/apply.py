@@ -60,10 +60,16 @@ WAITS_ITS_TURN = frozenset(
         "CF-AsyncServiceBindingOperationInProgress",
         "ConcurrentOperationInProgress",
         "OperationInProgress",
+        "ConcurrentResourceUpdate",
         "30004",
     }
 )
-"""Codes that mean: something else is being done to it just now. (CF 60016 and 90008, Service Manager, CIS.)"""
+"""Codes that mean: something else is being done to it just now. (CF 60016 and 90008, Service Manager, CIS.)
+
+Cloud Foundry has no code for it where keys are made, and where anything is deleted: a 422 there is looked into.
+"""
+PERHAPS_BUSY = frozenset({409, 422})
+"""What is answered where there is no such code; and also for a name that is taken."""
 
 Events = Callable[[str, Mapping[str, Any]], None]
 
@@ -76,6 +82,7 @@ class Where(StrEnum):
     CLEARING = "clearing"
     STARTING = "starting"
     LOOKING = "looking"
+    YIELDING = "yielding"
     OVER = "over"
 
 
@@ -85,6 +92,7 @@ UNFINISHED = {
     Where.CLEARING: "what is left of a failed creation is being deleted",
     Where.STARTING: "not started yet",
     Where.LOOKING: "accepted, not finished yet",
+    Where.YIELDING: "not started yet, because something else is being done to its instance",
 }
 """What is said of a step for which there was no time."""
 
@@ -108,7 +116,7 @@ class _Work:
     begun: float = 0.0
     attempts: int = 0
     refused: PlatformError | None = None
-    """The creation was refused, perhaps because it is there already."""
+    """The write was refused: perhaps it is there already, perhaps something else is being done to it just now."""
     held: bool = False
     """It must come to rest before the write is sent (again)."""
     cleared: bool = False
@@ -226,6 +234,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self._known = _Known(self.plan, self.wanted, self.facts)
+        self._instances = next((kind.drivers for kind in self.kinds if kind.name == "instance"), {})
         self._works: dict[StepId, _Work] = {}
         self._dependents: dict[StepId, list[_Work]] = defaultdict(list)
         self._due: list[tuple[float, int, _Work]] = []
@@ -334,7 +343,12 @@ class Run:
                 self._queue.append(work)
             else:
                 due.append(work)
-        jobs = {Where.PREPARING: self._prepare, Where.CLEARING: self._clear, Where.LOOKING: self._look}
+        jobs = {
+            Where.PREPARING: self._prepare,
+            Where.CLEARING: self._clear,
+            Where.LOOKING: self._look,
+            Where.YIELDING: self._yield,
+        }
         for works in self._asked_together(due):
             self._jobs[pool.submit(jobs[works[0].where], works)] = works
         while self._queue and len(self._jobs) < room:
@@ -430,7 +444,7 @@ class Run:
                 work,
                 Status.FAILED,
                 f"not deleted, because this would be lost with it: {', '.join(blockers)}",
-                hint="release these first, or take the instance out of ensure: absent",
+                hint="release each with the command beside it and apply again, or let the instance be",
                 refused=True,
             )
         return bool(blockers)
@@ -457,13 +471,18 @@ class Run:
             self._look_from(work, self.clock.now())
         elif lost and work.attempts < RESTARTS:
             self._hold(work, str(error))  # anything but a creation can be sent again
+        elif blame.status in PERHAPS_BUSY and _is_marked(work) and work.task.found is not None:
+            work.refused, work.held = error, True
+            self._look_from(work, self.clock.now())
         else:
             self._fail(work, str(error), blame.message)
 
     def _hold(self, work: _Work, why: str) -> None:
-        """Send it later: when what is done to it just now is over, if it is there to be looked at."""
+        """Send it later: when what is done to it, or to its instance, just now is over, if that can be looked at."""
         if work.task.found is not None:
             work.where, work.held = Where.LOOKING, True
+        elif _stands_in(work) is not None:
+            work.where = Where.YIELDING
         self._later(work, why)
 
     def _prepare(self, works: list[_Work]) -> None:
@@ -530,6 +549,21 @@ class Run:
             except (PlatformError, Interrupted) as error:
                 self._not_seen([work], error)
 
+    def _yield(self, works: list[_Work]) -> None:
+        """How do their instances stand? While something is done to one, nothing is sent to what stands in it."""
+        about = {work.step.id: _its_instance(work) for work in works}
+        once = {task.step.found.id: task for task in about.values() if task.step.found is not None}
+        driver = self._instances[works[0].task.parent.runtime if works[0].task.parent else ""]
+        try:
+            found = driver.look(works[0].door, list(once.values()))
+        except (PlatformError, Interrupted) as error:
+            self._not_seen(works, error)
+            return
+        for work in works:
+            before = about[work.step.id].step.found
+            fact = found.get(once[before.id].step.id) if before is not None else None
+            self._judge_instance(work, before, fact)
+
     def _not_seen(self, works: Iterable[_Work], error: PlatformError | Interrupted) -> None:
         """A look that fails says nothing about the thing: it is pending as long as there is time."""
         for work in works:
@@ -558,9 +592,7 @@ class Run:
         if fact is None:
             self._judge_absent(work)
         elif work.held and fact.phase is not Phase.PENDING:
-            # What is sent depends on how it is now: labels that are there already, the last operation.
-            work.task = replace(work.task, found=fact)
-            work.where, work.held, work.next_at = Where.STARTING, False, self.clock.now()
+            self._judge_held(work, fact)
         elif verb is Verb.CREATE and not _is_ours(work, fact):
             self._fail(work, _taken(work, fact), "")
         elif fact.phase is Phase.PENDING:
@@ -579,6 +611,39 @@ class Run:
                 work.driver.seal(work.door, work.task, fact)
             self._done(work, fact)
 
+    def _judge_held(self, work: _Work, fact: Fact) -> None:
+        """It is at rest: the write is sent, unless it was refused and nothing has changed since."""
+        before = work.task.found
+        same = before is not None and before.operation == fact.operation
+        # What is sent depends on how it is now: labels that are there already, the last operation.
+        work.task, work.held = replace(work.task, found=fact), False
+        if work.refused is not None and same and _stands_in(work) is not None:
+            work.where, work.next_at = Where.YIELDING, self.clock.now()
+        else:
+            self._send_again(work, same=same)
+
+    def _judge_instance(self, work: _Work, before: Fact | None, fact: Fact | None) -> None:
+        """What stands in an instance waits while something is being done to that."""
+        if fact is None:
+            self._fail(work, f"{_said_of(work.refused)}its instance is gone", "")
+        elif fact.phase is Phase.PENDING:
+            work.refused = None
+            self._later(work, fact.detail)
+        elif fact.phase is Phase.BROKEN and work.step.verb is Verb.CREATE:
+            self._fail(work, f"{_said_of(work.refused)}its instance failed: {fact.detail}", fact.detail)
+        else:
+            same = before is not None and before.operation == fact.operation
+            work.task = replace(work.task, parent=fact)
+            self._send_again(work, same=same)
+
+    def _send_again(self, work: _Work, *, same: bool) -> None:
+        """The write once more; not if it was refused, and what it was refused for cannot have passed."""
+        refused = work.refused
+        if refused is not None and (same or work.attempts >= RESTARTS):
+            self._fail(work, str(refused), refused.blame.message)
+            return
+        work.refused, work.where, work.next_at = None, Where.STARTING, self.clock.now()
+
     def _judge_absent(self, work: _Work) -> None:
         verb, found = work.step.verb, work.step.found
         going = found is not None and found.operation is not None and found.operation.type == "delete"
@@ -586,6 +651,8 @@ class Run:
             self._end(work, Status.DONE)
         elif verb is not Verb.CREATE:
             self._fail(work, "it is gone", "", hint="run again: it is planned anew")
+        elif work.refused is not None and work.refused.blame.status in PERHAPS_BUSY and _stands_in(work):
+            work.where, work.next_at = Where.YIELDING, self.clock.now()
         elif work.refused is not None:
             self._fail(work, str(work.refused), work.refused.blame.message)
         elif work.attempts >= RESTARTS:
@@ -694,6 +761,23 @@ def _is_marked(work: _Work) -> bool:
 def _looked_at(work: _Work) -> Task:
     """What is asked about: how the thing stands after our write, or just when it is at rest."""
     return replace(work.task, step=replace(work.step, verb=Verb.AWAIT)) if work.held else work.task
+
+
+def _stands_in(work: _Work) -> Fact | None:
+    """The instance that a key stands in."""
+    return work.task.parent if work.step.address.kind == "key" else None
+
+
+def _its_instance(work: _Work) -> Task:
+    """The question how the instance of a key stands now."""
+    address = Address("instance", work.step.address.path[:2])
+    parent = _stands_in(work)
+    step = replace(work.step, verb=Verb.AWAIT, address=address, found=parent, requires=())
+    return Task(step, None, work.task.subaccount, parent)
+
+
+def _said_of(refused: PlatformError | None) -> str:
+    return f"{refused}; " if refused else ""
 
 
 def _leftover(work: _Work) -> Task:

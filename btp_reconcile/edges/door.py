@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 LONGEST_LINE = 8000
 """Bytes of a request line. Services refuse longer ones somewhere above 8,192, each in its own way."""
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+MOST_PAGES = 5_000
+"""Pages of one list. A list of 100,000 has 500 at the smallest size that is asked for."""
+IDLE_PAGES = 3
+"""So many pages in a row with nothing new in them are no list any more. One may be, when something was added meanwhile."""
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -155,14 +159,13 @@ class ServiceDoor:
     def _linked(self, path: str, query: Query) -> Iterator[Any]:
         """Cloud Controller: each page links to the next one."""
         url: str | None = self._url("GET", path, _with(query, "per_page", "5000"))
-        seen: set[str] = set()
+        seen = _Seen()
         while url is not None:
-            seen.add(url)
             page = self._read(url)
             self._must_list(url, page, "resources")
-            url = self._next(url, page.get("pagination"))
+            here, url = url, self._next(url, page.get("pagination"))
             yield page
-            if url in seen:
+            if url is not None and not seen.goes_on(here, page["resources"], url):
                 raise self._unclear(url, "its pages lead in a circle")
 
     def _next(self, url: str, pagination: Any) -> str | None:
@@ -178,25 +181,45 @@ class ServiceDoor:
         """Service Manager: each page names a token for the next one."""
         first = _with(query, "max_items", "200")
         url = self._url("GET", path, first)
-        seen: set[str] = set()
+        seen = _Seen()
+        token: Any = ""
         while True:
             page = self._read(url)
             if isinstance(page, dict) and page.get("items") is None and "num_items" in page:
                 page["items"] = []  # an empty list of Go's may be written as null
             self._must_list(url, page, "items")
             yield page
-            token = page.get("token")
+            here, token = token, page.get("token")
             if token is None or token == "":
                 return
-            if not isinstance(token, str) or token in seen:
+            if not isinstance(token, str) or not seen.goes_on(here, page["items"], token):
                 raise self._unclear(url, "its pages lead in a circle")
-            seen.add(token)
-            url = self._url("GET", path, [*first, ("token", token)])
+            try:
+                url = self._url("GET", path, [*first, ("token", token)])
+            except ValueError:
+                raise self._unclear(url, "it names a next page that cannot be asked for") from None
 
     def _must_list(self, url: str, page: Any, name: str) -> None:
         rows = page.get(name) if isinstance(page, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise self._unclear(url, f"a list came without usable {name!r}")
+
+
+class _Seen:
+    """What the pages of one list held, so that a list without an end is noticed, whatever its links say."""
+
+    def __init__(self) -> None:
+        self._places: set[str] = set()
+        self._rows: set[str] = set()
+        self._idle = 0
+
+    def goes_on(self, here: str, rows: Sequence[Mapping[str, Any]], after: str) -> bool:
+        """May the page after this one be asked for?"""
+        before = len(self._rows)
+        self._rows.update(str(row.get("guid") or row.get("id") or row) for row in rows)
+        self._idle = 0 if len(self._rows) > before else self._idle + 1
+        self._places.add(here)
+        return after not in self._places and self._idle < IDLE_PAGES and len(self._places) < MOST_PAGES
 
 
 _PAGING: Mapping[str, Callable[[ServiceDoor, str, Query], Iterator[Any]]] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from btp_reconcile.core import fingerprint, marks
+from btp_reconcile.core import fingerprint, held, marks
 from btp_reconcile.core.errors import Blame, PlatformError
 from btp_reconcile.core.kind import Kind
 from btp_reconcile.core.life import Life, Place, live, parameter_fields, wished
@@ -463,18 +463,7 @@ class CloudFoundryInstances:
         return result
 
     def blockers(self, door: Door, task: Task) -> Sequence[str]:
-        guid = marks.target(task, CF).id
-        return (
-            *_bound(door, guid),
-            *(
-                f"route binding of route {one.text('relationships', 'route', 'data', 'guid') or '?'}"
-                for page in door.pages(
-                    "/v3/service_route_bindings", (("service_instance_guids", cf_list([guid])), *_ALL)
-                )
-                for one in rows(page, CF, "resources", "route binding")
-            ),
-            *_shares(door, guid),
-        )
+        return tuple(held.in_cloud_foundry(door, marks.target(task, CF)))
 
     def prepare(self, door: Door, tasks: Sequence[Task]) -> Mapping[StepId, Fact]:
         together: dict[tuple[str, str], list[Task]] = defaultdict(list)
@@ -677,27 +666,6 @@ def _plans(door: Door, *filters: tuple[str, str]) -> Iterator[Fact]:
             )
 
 
-def _bound(door: Door, guid: str) -> Iterator[str]:
-    query: Query = (("service_instance_guids", cf_list([guid])), ("include", "app"), *_ALL)
-    for page in door.pages("/v3/service_credential_bindings", query):
-        apps = _included(page, "apps")
-        for one in rows(page, CF, "resources", "binding"):
-            if one.text("type") != "app":
-                yield f"key {one.text('name') or one.need('guid')}"
-                continue
-            app = one.text("relationships", "app", "data", "guid")
-            yield f"app binding of app {(apps[app].text('name') if app in apps else '') or app or '?'}"
-
-
-def _shares(door: Door, guid: str) -> Iterator[str]:
-    path = f"/v3/service_instances/{quote(guid, safe='')}/relationships/shared_spaces"
-    answer = Item(door.get(path, (("fields[space]", "guid,name"),)), CF, "a list of shared spaces")
-    names = {one.need("guid"): one.text("name") for one in answer.items("included", "spaces")}
-    for one in answer.items("data"):
-        space = one.need("guid")
-        yield f"shared with space {names.get(space) or space}"
-
-
 # --- Service Manager ------------------------------------------------------------------------------------
 
 SM = "service_manager"
@@ -776,12 +744,7 @@ class ServiceManagerInstances:
         return {task.step.id: _sm_seen(mine[task.step.id], market, task) for task in tasks}
 
     def blockers(self, door: Door, task: Task) -> Sequence[str]:
-        query = (("fieldQuery", sm_in("service_instance_id", [marks.target(task, SM).id])),)
-        return tuple(
-            f"binding {one.text('name') or one.need('id')}"
-            for page in door.pages("/v1/service_bindings", query)
-            for one in rows(page, SM, "items", "service binding")
-        )
+        return tuple(held.in_service_manager(door, marks.target(task, SM)))
 
     def prepare(self, door: Door, tasks: Sequence[Task]) -> Mapping[StepId, Fact]:
         wanted = [

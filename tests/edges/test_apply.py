@@ -623,12 +623,30 @@ def test_keys_go_before_their_instance(bench: Bench, runtime: str) -> None:
     assert writes(bench) == [("DELETE", f"{keys}/*"), ("DELETE", f"{keys}/*"), ("DELETE", f"{path}/*")]
 
 
+DOMAIN = "cfapps.eu10.hana.ondemand.com"
 THEIRS = [
-    ("other", {"keys": [{"name": "theirs"}]}, "binding theirs"),
-    ("cloudfoundry", {"keys": [{"name": "theirs"}]}, "key theirs"),
-    ("cloudfoundry", {"app_bindings": [{"app": "shop"}]}, "app binding of app shop"),
-    ("cloudfoundry", {"shared_with": ["elsewhere"]}, "shared with space elsewhere"),
-    ("cloudfoundry", {"routes": [{"host": "www"}]}, "route binding of route"),
+    ("other", {"keys": [{"name": "theirs"}]}, "binding theirs (smctl unbind config theirs)"),
+    ("cloudfoundry", {"keys": [{"name": "theirs"}]}, "key theirs (cf delete-service-key config theirs)"),
+    (
+        "cloudfoundry",
+        {"keys": [{"name": "theirs", "labels": marked("cloudfoundry", "theirs", "others")}]},
+        "key theirs of owner 'others', spec 'spec' (cf delete-service-key config theirs)",
+    ),
+    (
+        "cloudfoundry",
+        {"app_bindings": [{"app": "shop"}]},
+        "app binding of app shop (cf unbind-service shop config)",
+    ),
+    (
+        "cloudfoundry",
+        {"shared_with": ["elsewhere"]},
+        "shared with space elsewhere (cf unshare-service config -s elsewhere -o finance-prod)",
+    ),
+    (
+        "cloudfoundry",
+        {"routes": [{"host": "www", "path": "/shop"}]},
+        f"route binding of route www.{DOMAIN}/shop (cf unbind-route-service {DOMAIN} config --hostname www --path /shop)",
+    ),
 ]
 
 
@@ -652,7 +670,7 @@ def test_a_delete_is_refused_while_something_of_others_stands_in_it_and_names_it
 
     gone = next(one for one in done.outcomes if one.step.address.kind == "instance")
     assert (gone.status, gone.refused) == (Status.FAILED, True)
-    assert gone.error.startswith(f"not deleted, because this would be lost with it: {named}")
+    assert gone.error == f"not deleted, because this would be lost with it: {named}"
     assert report.apply_exit(planned.plan, [done]) == 4
     assert not [one for one in writes(bench) if "service_instances" in one[1]]
 

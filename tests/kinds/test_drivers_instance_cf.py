@@ -524,38 +524,56 @@ class TestLooking:
         assert (phase, detail) == (fact.phase, fact.detail)
         assert DRIVER.look(it, [one])[one.step.id] is None
 
-    def test_blockers_are_told_in_words(self):
+    def test_blockers_are_told_in_words_each_with_the_command_that_releases_it(self):
+        theirs = {"owner": "them", "spec": "base", "name": "k", "generation": "1"}
+        labels = {f"btp.reconcile/{key}": value for key, value in theirs.items()}
         bindings: list[dict[str, Any]] = [
             {"guid": "k1", "type": "key", "name": "demo"},
+            {"guid": "k4", "type": "key", "name": "it's mine", "metadata": {"labels": labels}},
             {"guid": "k2", "type": "app", "name": None, "relationships": related("app", "a1")},
             {"guid": "k3", "type": "app", "name": None, "relationships": related("app", "a2")},
         ]
+        routes: list[dict[str, Any]] = [
+            {"guid": "r1", "host": "www", "path": "/shop", "url": "www.example.com/shop"},
+            {"guid": "r2", "host": "", "path": "", "url": "example.com"},
+        ]
+        bound = [{"guid": f"b{one}", "relationships": related("route", f"r{one}")} for one in (1, 2, 3)]
+        orgs = [{"guid": "o1", "name": "other org"}]
+        spaces = [{"guid": "s5", "name": "dev", "relationships": related("organization", "o1")}]
         shared = {
             "data": [{"guid": "s5"}, {"guid": "s6"}],
-            "included": {"spaces": [{"guid": "s5", "name": "dev"}]},
+            "included": {"spaces": spaces, "organizations": orgs},
         }
+        path = "/v3/service_instances/i1/relationships/shared_spaces"
         it = ScriptedDoor(
             "cloud_foundry",
             {
                 "/v3/service_credential_bindings": [page(*bindings, apps=[{"guid": "a1", "name": "web"}])],
-                "/v3/service_route_bindings": [page({"guid": "r", "relationships": related("route", "r1")})],
-                "/v3/service_instances/i1/relationships/shared_spaces": [shared],
+                "/v3/service_route_bindings": [page(*bound, routes=routes)],
+                path: [shared],
             },
         )
+        name = seen().name
+        unbind = f"cf unbind-route-service example.com {name}"
 
-        expected = (
-            "key demo",
-            "app binding of app web",
-            "app binding of app a2",
-            "route binding of route r1",
-            "shared with space dev",
-            "shared with space s6",
+        assert DRIVER.blockers(it, task(Verb.DELETE, found=seen())) == (
+            f"key demo (cf delete-service-key {name} demo)",
+            f"""key it's mine of owner 'them', spec 'base' (cf delete-service-key {name} 'it'"'"'s mine')""",
+            f"app binding of app web (cf unbind-service web {name})",
+            "app binding of app a2 (cf curl -X DELETE /v3/service_credential_bindings/k3)",
+            f"route binding of route www.example.com/shop ({unbind} --hostname www --path /shop)",
+            f"route binding of route example.com ({unbind})",
+            "route binding of route r3 (cf curl -X DELETE /v3/service_route_bindings/b3)",
+            f"shared with space dev (cf unshare-service {name} -s dev -o 'other org')",
+            f"shared with space s6 (cf curl -X DELETE {path}/s6)",
         )
-        assert expected == DRIVER.blockers(it, task(Verb.DELETE, found=seen()))
         assert [query for _, query in it.reads] == [
             {"service_instance_guids": "i1", "include": "app", "per_page": "5000"},
-            {"service_instance_guids": "i1", "per_page": "5000"},
-            {"fields[space]": "guid,name"},
+            {"service_instance_guids": "i1", "include": "route", "per_page": "5000"},
+            {
+                "fields[space]": "guid,name,relationships.organization",
+                "fields[space.organization]": "guid,name",
+            },
         ]
 
     def test_preparing_asks_once_per_org_and_leaves_out_what_is_not_visible(self):

@@ -391,13 +391,16 @@ class TestLooking:
         assert fact is not None
         assert (fact.phase, fact.detail) == (Phase.READY, "words")
 
-    def test_bindings_block_a_deletion(self):
+    def test_bindings_block_a_deletion_and_are_named_with_whose_they_are(self):
+        theirs = {"owner": "them", "spec": "base", "name": "k", "generation": "1"}
+        labels = {f"btp-reconcile/{key}": [value] for key, value in theirs.items()}
         it = ScriptedDoor(
-            "service_manager", {"/v1/service_bindings": [page({"id": "b", "name": "k"}, {"id": "c"})]}
+            "service_manager",
+            {"/v1/service_bindings": [page({"id": "b", "name": "k", "labels": labels}, {"id": "c"})]},
         )
 
         assert DRIVER.blockers(it, task(Verb.DELETE, found=seen(runtime="other"))) == (
-            "binding k",
+            f"binding k of owner 'them', spec 'base' (smctl unbind {seen().name} k)",
             "binding c",
         )
         assert it.reads == [("/v1/service_bindings", {"fieldQuery": "service_instance_id in ('i1')"})]
