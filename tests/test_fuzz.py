@@ -15,13 +15,14 @@ import pytest
 from requests import ConnectionError as RequestsConnectionError, Request
 
 from btp_reconcile.core.errors import PlatformError
+from btp_reconcile.edges.answers import NotJson, Reply, parsed
 from btp_reconcile.edges.door import IDLE_PAGES, MOST_PAGES
 from tests.edges.wire import API, SM, Rig, Said
 from tests.fuzz import cases, scenes
 from tests.fuzz.running import MOST_REQUESTS, PLANTED, Clock, Hangs, Wire, copied, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from requests import PreparedRequest
@@ -183,9 +184,93 @@ def test_a_list_whose_pages_never_end_ends() -> None:
     assert len(rig.sent) == MOST_PAGES
 
 
-@pytest.mark.parametrize("token", ["a" * 9000, "\ud800"])
-def test_a_next_page_that_cannot_be_asked_for_is_an_error_in_words(token: str) -> None:
-    rig = Rig(Said(200, {"items": [{"id": "1"}], "token": token}))
+def test_a_next_page_that_cannot_be_asked_for_is_an_error_in_words() -> None:
+    rig = Rig(Said(200, {"items": [{"id": "1"}], "token": "a" * 9000}))
 
     with pytest.raises(PlatformError, match="it names a next page that cannot be asked for"):
         list(rig.door("service_manager", SM).pages("/v1/x"))
+
+
+def unusable(odd: str, *path: str) -> Callable[[PreparedRequest, Response], Response]:
+    """The first row of a list in Cloud Foundry, with this text at a path."""
+
+    def changed(request: PreparedRequest, answer: Response) -> Response:
+        if "/v3/spaces?" not in str(request.url):
+            return answer
+        data = json.loads(answer.body)
+        into = data["resources"][0]
+        for step in path[:-1]:
+            into = into[step]
+        into[path[-1]] = odd
+        return replace(answer, body=json.dumps(data).encode())
+
+    return changed
+
+
+def test_an_id_that_no_request_can_hold_is_an_answer_that_cannot_be_understood(tmp_path: Path) -> None:
+    where = ("relationships", "organization", "data", "guid")
+    ran = against(unusable("a" * 70_000, *where), tmp_path)
+
+    assert (ran.code, ran.broken) == (1, ())
+    assert "has 70,000 characters at relationships.organization.data.guid, too many to ask for it" in ran.out
+
+
+@pytest.mark.parametrize("body", [b'{"a": ["\\ud83d", "\\ud83d\\ude00", 1], "\\uDC00": {}}'])
+def test_half_a_character_in_an_answer_is_a_question_mark(body: bytes) -> None:
+    assert parsed(Reply(200, {}, body)) == {"a": ["?", "😀", 1], "?": {}}
+
+
+def test_an_answer_that_is_no_text_is_no_json() -> None:
+    with pytest.raises(NotJson):
+        parsed(Reply(200, {}, b'{"a": "\xed\xa0\x80"}'))
+
+
+@pytest.mark.parametrize("name", ["CF_USER", "CF_PASSWORD", "PLANTED"])
+@pytest.mark.parametrize("verb", [("plan",), ("apply", "--yes")])
+def test_a_variable_that_is_no_text_is_said_to_be_none(
+    name: str, verb: tuple[str, ...], tmp_path: Path
+) -> None:
+    ran = surrounded(tmp_path, scenes.MIXED, {name: "caf\udce9"}, *verb)
+
+    assert (ran.code, ran.broken) == (3, ())
+    assert f"the environment variable {name} holds bytes that are not UTF-8" in ran.err
+    assert f"set {name} anew, as UTF-8  [input/not-text]" in ran.err
+
+
+@pytest.mark.parametrize("name", ["CF_USER", "CF_PASSWORD"])
+def test_a_variable_that_no_spec_names_is_looked_at_too(name: str, tmp_path: Path) -> None:
+    login = '  cloud_foundry: {username: "${env:CF_USER}", password: "${env:CF_PASSWORD}"}\n'
+    ran = surrounded(tmp_path, scenes.MIXED.replace(login, ""), {name: "caf\udce9"}, "plan")
+
+    assert (ran.code, ran.broken) == (3, ())
+    assert "access.cloud_foundry of subaccount two holds bytes that are not UTF-8" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("part", "text", "said"),
+    [
+        ("clientid", "x\ud800", "access.service_manager of subaccount two holds bytes that are not UTF-8"),
+        (
+            "clientsecret",
+            "x\ud800",
+            "access.service_manager of subaccount two holds bytes that are not UTF-8",
+        ),
+        ("sm_url", "https://x.cloud.sap/" + "a" * 9000, "names an address of more than 1,000 characters"),
+    ],
+)
+def test_a_key_that_no_request_can_hold_is_refused(part: str, text: str, said: str, tmp_path: Path) -> None:
+    key = json.loads(scenes.environment(copied(scenes.maker("mixed")))["BTP_SERVICE_MANAGER_KEY"])
+    ran = surrounded(
+        tmp_path, scenes.MIXED, {"BTP_SERVICE_MANAGER_KEY": json.dumps({**key, part: text})}, "plan"
+    )
+
+    assert (ran.code, ran.broken) == (3, ())
+    assert said in ran.err
+
+
+def surrounded(folder: Path, spec: str, variables: dict[str, str], *arguments: str) -> Ran:
+    """A command about what is in sync, with other variables."""
+    sandbox = copied(scenes.maker("mixed"))
+    (folder / "spec.yaml").write_text(spec, encoding="utf-8")
+    given = {**scenes.environment(sandbox), **variables}
+    return run([*arguments, "spec.yaml"], folder=folder, sandbox=sandbox, environment=given)

@@ -72,6 +72,7 @@ CODES: dict[str, str] = {
     "input/file": "A file named with `${file:…}` cannot be read.",
     "input/file-outside": "A file named with `${file:…}` lies outside the spec's folder.",
     "input/unset-variable": "An environment variable that the spec names is not set, or is empty.",
+    "input/not-text": "An environment variable that the spec names holds bytes that are not UTF-8.",
     "input/not-a-guid": "A subaccount's id, filled in from outside, is no ID.",
     # catalogue files
     "catalogue/missing": "Something that a catalogue file needs is missing.",

@@ -123,6 +123,12 @@ class _Reader:
     def _outside(self, kind: str, name: str, source: Source, spec_file: str) -> str:
         if kind == "env":
             found = self.outside.environment.get(name)
+            if found and found.encode("utf-8", "replace").decode() != found:
+                said = f"the environment variable {name} holds bytes that are not UTF-8"
+                self.problems.append(
+                    Problem("input/not-text", said, source, hint=f"set {name} anew, as UTF-8")
+                )
+                return ""
             if found:
                 return found
             if self.outside.placeholders:

@@ -33,6 +33,8 @@ CF_VARIABLES = {
     "access_token": "CF_ACCESS_TOKEN",
     "refresh_token": "CF_REFRESH_TOKEN",
 }
+LONGEST_ADDRESS = 1000
+"""Characters of an endpoint, which leaves room for what is asked there."""
 _OPENS = (
     (("username", "password"), "password"),
     (("assertion",), JWT_BEARER),
@@ -92,6 +94,7 @@ class Platform:
                 entrance = self._cloud_foundry(subaccount)
             else:
                 entrance = self._by_key(service, subaccount)
+            _sendable(entrance, service if service == "cloud_foundry" else _section(service), subaccount)
             key = (service, entrance.endpoint, entrance.who.user)
             if service == "service_manager":
                 self._one_subaccount(entrance, subaccount)
@@ -385,6 +388,18 @@ def _refuse(
             )
         ]
     )
+
+
+def _sendable(entrance: _Entrance, section: str, subaccount: Subaccount) -> None:
+    """Variables and keys can hold what no request can: bytes that are no text, half characters, endless addresses."""
+    held = [entrance.endpoint, entrance.token_url, *vars(entrance.who).values()]
+    for value in held:
+        text = value.reveal() if isinstance(value, Secret) else str(value)
+        if text.encode("utf-8", "replace").decode() != text:
+            _refuse(section, subaccount, "holds bytes that are not UTF-8", "set its variables anew, as UTF-8")
+    if max(len(entrance.endpoint), len(entrance.token_url)) > LONGEST_ADDRESS:
+        said = f"names an address of more than {LONGEST_ADDRESS:,} characters"
+        _refuse(section, subaccount, said, "take the credentials anew from where they were made")
 
 
 def _read_key(given: Any, section: str, subaccount: Subaccount) -> Mapping[str, Any]:
