@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, NewType
+from typing import TYPE_CHECKING, Any, NewType
 from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
@@ -393,8 +393,6 @@ class Plan:
     """What could not be looked at, and therefore was not planned."""
     forecast: Forecast | None = None
     """What applying will cost, by the limits that are known."""
-
-    COUNTED: ClassVar[tuple[Action, ...]] = tuple(Action)
 
     def count(self, *actions: Action) -> int:
         return sum(change.action in actions and not change.gate for change in self.changes)

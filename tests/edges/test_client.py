@@ -319,7 +319,7 @@ def test_an_interruption_ends_the_wait():
     def stop(_seconds):
         raise Interrupted("stop")
 
-    rig.clock.sleep = stop  # type: ignore[method-assign]
+    rig.clock.sleep = stop  # type: ignore[method-assign] # a clock that is asked to stop
 
     with pytest.raises(Interrupted):
         tries(rig)
@@ -458,7 +458,7 @@ def test_a_sign_in_that_fails_is_not_repeated_by_the_service_that_needed_it():
             raise SignInRefused(module._blank(Call("cloud_foundry", "POST", API), "no"))
 
     refusing = Refusing()
-    rig.tokens = refusing  # type: ignore[assignment]
+    rig.tokens = refusing  # type: ignore[assignment] # tokens that are refused
 
     with pytest.raises(SignInRefused):
         tries(rig)
