@@ -506,17 +506,21 @@ main()
 """
 
 
-def command(state: Path) -> list[str]:
-    return ["apply", str(ROOT / "specs" / "prod.yaml"), "--sandbox", "--state", str(state), "--yes"]
+def published(name: str) -> str:
+    return str(ROOT / "specs" / f"{name}.yaml")
+
+
+def command(state: Path, name: str) -> list[str]:
+    return ["apply", published(name), "--sandbox", "--state", str(state), "--yes"]
 
 
 @cache
-def undisturbed() -> tuple[bytes, dict[str, Any], int]:
+def undisturbed(name: str = "prod") -> tuple[bytes, dict[str, Any], int]:
     """A world with nothing in it as a file, what a whole run makes of it, and with how many requests."""
-    state = folder() / "undisturbed.json"
+    state = folder() / f"undisturbed-{name}.json"
     bench = Bench(folder(), sandbox=Sandbox(state))
     empty = state.read_bytes()
-    bench.apply(str(ROOT / "specs" / "prod.yaml"))
+    bench.apply(published(name))
     return empty, described(bench.sandbox), bench.sandbox.count
 
 
@@ -534,25 +538,25 @@ def test_a_process_that_is_killed_is_finished_by_the_same_command(
     kill_and_finish(tmp_path, 1 + int(how_far * undisturbed()[2]), moment)
 
 
-def kill_and_finish(tmp_path: Path, number: int, moment: str) -> None:
+def kill_and_finish(tmp_path: Path, number: int, moment: str, name: str = "prod") -> None:
     """Apply in a process that is killed at this request; then the same command, left alone, makes the same world."""
-    empty, after, requests = undisturbed()
+    empty, after, requests = undisturbed(name)
     state = tmp_path / "sandbox.json"
     state.write_bytes(empty)
     dying = [sys.executable, "-c", DYING, str(number), moment]
 
     killed = subprocess.run(
-        [*dying, *command(state)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [*dying, *command(state, name)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
     ended = killed.returncode
     # Nothing is written any more after the last request, so a run can be over before it is killed there.
     assert (number, ended) == (number, 0 if ended == 0 and number == requests else -9)
     assert "Traceback" not in killed.stderr
     json.loads(state.read_text(encoding="utf-8"))
-    again = run_command(command(state))
+    again = run_command(command(state, name))
 
     assert (number, again, described(Sandbox(state))) == (number, 0, after)
-    planned = Bench(tmp_path, sandbox=Sandbox(state)).plan(str(ROOT / "specs" / "prod.yaml"))
+    planned = Bench(tmp_path, sandbox=Sandbox(state)).plan(published(name))
     assert planned.plan.empty
     assert {one.name for one in tmp_path.iterdir()} - {"sandbox.json", "sandbox.json.lock"} <= set(
         left_behind(tmp_path) if moment == "while it is written" else ()

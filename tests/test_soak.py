@@ -57,10 +57,11 @@ def test_whatever_befalls_a_request_the_next_clean_run_makes_the_same_world(
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("moment", ["before", "after", "while it is written"])
+@pytest.mark.parametrize("name", ["prod", "landscape"])
 def test_a_process_killed_at_any_request_is_finished_by_the_same_command(
-    tmp_path: Path, moment: str, part: int
+    tmp_path: Path, name: str, moment: str, part: int
 ) -> None:
-    for number in range(1 + part, undisturbed()[2] + 1, PARTS):
+    for number in range(1 + part, undisturbed(name)[2] + 1, PARTS):
         where = tmp_path / str(number)
         where.mkdir()
-        kill_and_finish(where, number, moment)
+        kill_and_finish(where, number, moment, name)
