@@ -6,8 +6,9 @@ a port on this machine for people, the ``cf`` CLI and other clients.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from btp_reconcile.sandbox.http import REQUEST_LINE_LIMIT, Refusal, Request, Res
 from btp_reconcile.sandbox.world import File, Memory, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from types import ModuleType
 
@@ -37,8 +38,18 @@ __all__ = [
     "serve",
 ]
 
-# Each may have routes(router), seed(world, document), access(world, url) and snapshot(world); called in this order.
-SERVICES = ("tokens", "accounts", "entitlements", "cloud_controller", "service_manager")
+# Each may have routes(router), seed(world, document), access(world, url) and snapshot(world), called in this order, and
+# party(request): who shares a limit of requests at the same time.
+SERVICES = (
+    "tokens",
+    "accounts",
+    "entitlements",
+    "cloud_controller",
+    "service_manager",
+    "destinations",
+    "afc_api",
+    "api_management_api",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -77,6 +88,7 @@ class Sandbox:
         self._services = _services()
         self._router = Router()
         self._count_lock = threading.Lock()
+        self._under_way: dict[str, int] = {}  # by party; the one thing about a world that no file keeps
         self.count = 0
         self.requests: list[tuple[str, str, str, tuple[tuple[str, str], ...]]] = []
         self.on_request: Callable[[int, Request], None] | None = None
@@ -103,6 +115,25 @@ class Sandbox:
         with self.hold() as world:
             return str(world.settings["region"])
 
+    @contextlib.contextmanager
+    def under_way(self, request: Request) -> Iterator[Request]:
+        """A request from its arrival until its answer is out; it knows how many of its party are on their way then."""
+        party = next(
+            filter(None, (one.party(request) for one in self._services if hasattr(one, "party"))), None
+        )
+        if party is None:
+            yield request
+            return
+        with self._count_lock:
+            number = self._under_way[party] = self._under_way.get(party, 0) + 1
+        try:
+            yield replace(request, at_once=number)
+        finally:
+            with self._count_lock:
+                self._under_way[party] -= 1
+                if not self._under_way[party]:
+                    del self._under_way[party]
+
     def answer(self, request: Request) -> Answer:
         """What becomes of one request, faults included."""
         with self._count_lock:
@@ -127,7 +158,8 @@ class Sandbox:
 
     def handle(self, request: Request) -> Response:
         """The answer to one request; raises ``Lost`` when a fault breaks the connection."""
-        answer = self.answer(request)
+        with self.under_way(request) as counted:
+            answer = self.answer(counted)
         if answer.lost is not None:
             raise answer.lost
         if answer.response is None or answer.cut:

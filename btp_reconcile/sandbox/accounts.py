@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import assignments, brokers
+from . import assignments, broker_credentials, brokers
 from .broker_catalogue import AUTO_ASSIGNED
 from .cis_common import (
     ACCOUNTS,
@@ -189,6 +189,9 @@ def _erase(world: World, guid: str) -> None:
     for key, row in list(world.table("broker.instances").items()):
         if row["context"].get("subaccount_id") == guid:
             brokers.revoke(world, key)
+    for name in ("destinations", "destinations.certificates", "destinations.fragments"):
+        world.table(name).pop(f"subaccount/{guid}", None)
+    world.table("destinations.access").pop(guid, None)
     world.table("accounts.sm_bindings").pop(guid, None)
     world.table("entitlements.assignments").pop(guid, None)
     del world.table("subaccounts")[guid]
@@ -515,17 +518,28 @@ _UPDATE = "global-account.subaccount.update"
 
 
 def service_manager_key(world: World, row: Json, name: str, parameters: Json | None = None) -> Json:
-    """Makes a named Service Manager binding of a subaccount; what it returns stays in the state."""
-    made = brokers.issue(
-        world, "service-manager", "subaccount-admin", context_of(world, row), binding=parameters or {}
-    )
+    """Makes a named Service Manager binding of a subaccount; what it returns stays in the state.
+
+    Unlike an ordinary key, one with a certificate has the ``url`` of the token service too.
+    """
+    where = context_of(world, row)
+    made = brokers.issue(world, "service-manager", "subaccount-admin", where, binding=parameters or {})
     entry = {**made, "name": name, "created": world.now()}
+    entry["credentials"] = {"url": broker_credentials.zone_url(where), **entry["credentials"]}
     world.table("accounts.sm_bindings").setdefault(row["id"], {})[name] = entry
     return entry
 
 
 def _bindings(world: World, guid: str) -> Json:
     return dict(world.table("accounts.sm_bindings").get(guid, {}))
+
+
+def _finished(world: World, request: Request, guid: str) -> Json:
+    """The subaccount's row when it has a tenant; one that is being made or removed is refused."""
+    row = find(world, request, guid)
+    if _settle(world, row) is None or row["state"] in _BUSY:
+        raise refusal(world, request, 409, 20011, f"Subaccount {guid} is being modified.")
+    return row
 
 
 def _shown_key(entry: Json, request: Request) -> Json:
@@ -540,8 +554,9 @@ _V1 = ""  # the name of the one unnamed binding; no named one can have it
 
 @route(FAMILY, _UPDATE, central=True)
 def _make_binding(world: World, request: Request, claims: Json, guid: str = "", **_: str) -> Response:
+    """POST …/serviceManagementBinding: the one key without a name; 409 when there is one, which can be read."""
     del claims
-    row = find(world, request, guid)
+    row = _finished(world, request, guid)
     if _V1 in _bindings(world, guid):
         raise refusal(world, request, 409, 50001, f"A binding of subaccount {guid} already exists.")
     return Response.json(_shown_key(service_manager_key(world, row, _V1), request), 201)
@@ -586,10 +601,10 @@ def _named(entry: Json, request: Request) -> Json:
 def _make_named(world: World, request: Request, claims: Json, guid: str = "", **_: str) -> Response:
     """POST …/serviceManagerBindings: several named keys, of a secret or of a certificate."""
     del claims
-    row = find(world, request, guid)
+    row = _finished(world, request, guid)
     body = body_of(world, request)
     name = body.get("name")
-    parameters = body.get("parameters") or {}
+    parameters = {} if body.get("parameters") is None else body["parameters"]
     if not isinstance(name, str) or not name or not isinstance(parameters, dict):
         raise invalid(world, request, "name is required, parameters is an object")
     if name in _bindings(world, guid):
@@ -705,9 +720,18 @@ def access(world: World, url: Callable[[str, str], str] = https) -> Json:
 
 
 def snapshot(world: World) -> Json:
-    """Subaccounts by name, with their place in the tree and their labels."""
+    """Subaccounts by name, with their place in the tree and their labels, and the names of their own bindings.
+
+    The binding of a subaccount that has no name is shown by an empty one.
+    """
     names = {row["id"]: row["name"] for row in world.table("directories").values()}
+    subaccounts = world.table("subaccounts")
     return {
+        "service_manager_bindings": {
+            subaccounts[guid]["name"]: sorted(bindings)
+            for guid, bindings in world.table("accounts.sm_bindings").items()
+            if bindings
+        },
         "subaccounts": {
             row["name"]: {
                 "region": row["region"],
@@ -715,5 +739,5 @@ def snapshot(world: World) -> Json:
                 "labels": {key: list(values) for key, values in sorted(row["labels"].items())},
             }
             for row in world.table("subaccounts").values()
-        }
+        },
     }

@@ -61,6 +61,21 @@ SM_READ = (
 )
 SM_ADMIN = (*SM_READ, *(f"subaccount.{thing}.manage" for thing in _SM_THINGS))
 
+# What a key of AFC may do, and one of API Management by the role of its instance. The exact names are nowhere published;
+# a scope is called like the role that grants it. A plan without roles has what every client of XSUAA has.
+AFC_SCOPES = ("AFC_API_Access", "scim.read", "scim.write", "task-center")
+ROLE_SCOPES = {
+    "APIPortal.Administrator": ("APIPortal.Administrator",),
+    "APIPortal.Guest": ("APIPortal.Guest",),
+    "APIPortal.Service.CatalogIntegration": ("APIPortal.Service.CatalogIntegration",),
+    "APIManagement.SelfService.Administrator": ("APIManagement.SelfService.Administrator",),
+    "AuthGroup.API.Admin": ("AuthGroup.API.Admin",),
+    "AuthGroup.Content.Admin": ("AuthGroup.Content.Admin",),
+    "AuthGroup.External.Reviewer": ("AuthGroup.External.Reviewer",),
+    "AuthGroup.API.ApplicationDeveloper": ("AuthGroup.API.ApplicationDeveloper",),
+}
+EVERY_CLIENT = ("uaa.resource",)
+
 
 def _only_reading(scopes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(scope for scope in scopes if scope.endswith(".read"))
@@ -100,7 +115,8 @@ def number(text: str) -> int:
 # Certificates
 
 
-def _authority(world: World) -> tuple[ec.EllipticCurvePrivateKey, x509_types.Certificate]:
+def authority(world: World) -> tuple[ec.EllipticCurvePrivateKey, x509_types.Certificate]:
+    """Who signs the certificates of keys: its key and its own certificate, made once and kept with the world."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec as curves
@@ -126,6 +142,8 @@ def _authority(world: World) -> tuple[ec.EllipticCurvePrivateKey, x509_types.Cer
             .not_valid_before(begin)
             .not_valid_after(begin + dt.timedelta(days=36500))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
         row = {
@@ -143,14 +161,31 @@ def _authority(world: World) -> tuple[ec.EllipticCurvePrivateKey, x509_types.Cer
     return loaded, x509.load_pem_x509_certificate(row["certificate"].encode())
 
 
+def _usage(*, signs: bool) -> x509_types.KeyUsage:
+    """What a key is for: an authority's signs certificates, a client's signs handshakes."""
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
 def certificate(world: World, common_name: str, *, days: int, length: int) -> tuple[str, str]:
     """A client certificate chain and its key (PEM), signed by the sandbox's own authority."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.x509.oid import NameOID
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    ca_key, ca = _authority(world)
+    ca_key, ca = authority(world)
     key = rsa.generate_private_key(public_exponent=65537, key_size=length)
     begin = dt.datetime.fromtimestamp(world.now(), tz=dt.UTC).replace(microsecond=0)
     subject = x509.Name(
@@ -169,6 +204,12 @@ def certificate(world: World, common_name: str, *, days: int, length: int) -> tu
         .serial_number(int(world.new_id().replace("-", ""), 16) >> 1)
         .not_valid_before(begin)
         .not_valid_after(begin + dt.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
         .sign(ca_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

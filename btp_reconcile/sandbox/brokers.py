@@ -212,6 +212,8 @@ def update(
     row["plan"] = chosen.name
     if given is not None:
         row["parameters"] = given
+        if item.name.startswith("apimanagement-"):
+            _follow_role(world, row)
     if context is not None and item.allow_context_updates:
         row["context"] = _context(world, context)
     if item.asynchronous:
@@ -527,10 +529,10 @@ def _credentials(world: World, row: Json, binding_id: str, given: Json) -> tuple
     elif service == "service-manager":
         scopes = credentials_of.SM_SCOPES[plan]
     elif service == "xsuaa":
-        scopes = ("uaa.resource",)
+        scopes = credentials_of.EVERY_CLIENT
         grants = ["authorization_code", "client_credentials", "password", "refresh_token"]
     elif service == "afc-api-service":
-        scopes = ("AFC_API_Access", "scim.read", "scim.write", "task-center")
+        scopes = credentials_of.AFC_SCOPES
     else:
         scopes = ("api",)
     prefixed = [scope if scope.startswith("uaa.") else f"{app}.{scope}" for scope in scopes]
@@ -581,7 +583,8 @@ def _shape(
     if service == "xsuaa":
         return block
     if service == "destination":
-        return {**block, "uri": credentials_of.service_url("destination-configuration", region)}
+        uri = credentials_of.service_url("destination-configuration", region)
+        return {**block, "instanceid": block["serviceInstanceId"], "uri": uri}
     if service == "content-agent":
         return {"uaa": block, "url": credentials_of.service_url("content-agent-assembly", region)}
     if service == "transport":
@@ -609,7 +612,7 @@ def _api_management(world: World, row: Json, binding_id: str, given: Json) -> tu
     if nested is not None and not isinstance(nested, dict):
         raise _RefusalError(400, "The binding parameters are invalid: xsuaa is no object.")
     mode = str(world.settings.get("apim_x509", "cap"))
-    proof = _proof(world, nested or {}, binding_id, longer=mode)
+    proof = _shared(world, row, _proof(world, nested or {}, binding_id, longer=mode))
     context: Json = row["context"]
     count = credentials_of.number(row["id"])
     route = row["plan"] == "on-premise-connectivity"
@@ -619,9 +622,7 @@ def _api_management(world: World, row: Json, binding_id: str, given: Json) -> tu
     client_id = f"sb-{app}"
     developer = row["offering"].startswith("apimanagement-devportal")
     host = "devportal" if developer else "apiportal"
-    role = row["parameters"].get("role")
-    scopes = [f"{master}.{role}"] if role else []
-    _register(world, row, client_id, proof, scopes, ["client_credentials"])
+    _register(world, row, client_id, proof, _role_scopes(row, master), ["client_credentials"])
     zone = credentials_of.zone_url(context)
     base = credentials_of.service_url(f"{context['subdomain']}-{host}", context["region"])
     made: Json = {"url": zone if route else base, "tokenUrl": f"{zone}/oauth/token"}
@@ -634,6 +635,23 @@ def _api_management(world: World, row: Json, binding_id: str, given: Json) -> tu
     if "developerId" in row["parameters"]:
         made["developerId"] = row["parameters"]["developerId"]
     return made, client_id
+
+
+def _role_scopes(row: Json, master: str) -> list[str]:
+    """What the role of an instance of API Management lets its clients do."""
+    role = row["parameters"].get("role")
+    if role is None:
+        return list(credentials_of.EVERY_CLIENT)
+    return [f"{master}.{scope}" for scope in credentials_of.ROLE_SCOPES[role]]
+
+
+def _follow_role(world: World, row: Json) -> None:
+    """After an update: the clients of an instance have the scopes of its role, and their next tokens with them."""
+    clients = world.table("clients")
+    for binding_id in row["bindings"]:
+        name = world.table("broker.bindings")[binding_id]["client"]
+        scopes = _role_scopes(row, name.rpartition("|")[2])
+        clients[name].update(scopes=scopes, authorities=scopes)
 
 
 def _register(
@@ -662,7 +680,18 @@ def _register(
         "instance_id": row["id"],
         "offering": row["offering"],
         "plan": row["plan"],
+        **({"self_managed": True} if proof.certificate is not None and proof.key is None else {}),
     }
+
+
+def _shared(world: World, row: Json, proof: _Proof) -> _Proof:
+    """One secret for all keys of an instance, where ``settings["instance_secrets"]`` names the offering: instances from
+    before January 2026 may be of that kind (SAP-docs/btp-cloud-platform "Service Instance Secrets").
+    """
+    if proof.secret is None or row["offering"] not in world.settings.get("instance_secrets", ()):
+        return proof
+    kept: str = row.setdefault("instance_secret", proof.secret)
+    return _Proof(proof.kind, secret=kept)
 
 
 def _proof(

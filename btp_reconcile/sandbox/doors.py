@@ -1,4 +1,10 @@
-"""The two doors of a sandbox: a transport adapter for ``requests``, and a port on this machine."""
+"""The two doors of a sandbox: a transport adapter for ``requests``, and a port on this machine.
+
+At a host that demands a client certificate both end the handshake of a client whose certificate is foreign or has
+expired by the sandbox's clock: an ``SSLError`` for a client of ``requests``. The adapter does so too when there is none.
+The socket knows the host that early only from SNI; a client that names the host in the path and shows no certificate
+gets as far as the service, which answers 401.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +14,7 @@ import email.message
 import io
 import ipaddress
 import json
+import os
 import socket as socket_module
 import ssl
 import tempfile
@@ -23,6 +30,7 @@ import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPHeaderDict, HTTPResponse
 
+from btp_reconcile.sandbox import certificates
 from btp_reconcile.sandbox.faults import Lost, checked
 from btp_reconcile.sandbox.http import Headers, Request, Response, https
 
@@ -45,7 +53,8 @@ def _phrase(status: int) -> str:
 class InProcessAdapter(BaseAdapter):
     """Leads a ``requests.Session`` to a sandbox of this process; mount it for ``https://`` and ``http://``.
 
-    Nothing sleeps: an answer that a fault makes slower than the read time limit is a ``ReadTimeout`` at once, after
+    ``cert`` is read as ``requests`` reads it; a key that is not the certificate's, and a handshake that the host ends, are
+    an ``SSLError``, and no request. Nothing sleeps: an answer that a fault makes slower than the read time limit is a ``ReadTimeout`` at once, after
     the work was done, and any other comes immediately.
     """
 
@@ -72,25 +81,45 @@ class InProcessAdapter(BaseAdapter):
         body: Any = request.body or b""
         if not isinstance(body, (str, bytes)):
             body = body.read() if hasattr(body, "read") else b"".join(body)
-        answer = self._sandbox.answer(
-            Request.of(
-                request.method or "GET",
-                host,
-                request.path_url,
-                headers={
-                    name: value if isinstance(value, str) else value.decode("latin-1")
-                    for name, value in request.headers.items()
-                },
-                body=body.encode() if isinstance(body, str) else body,
-                client_certificate=_certificate(cert),
-            )
+        asked = Request.of(
+            request.method or "GET",
+            host,
+            request.path_url,
+            headers={
+                name: value if isinstance(value, str) else value.decode("latin-1")
+                for name, value in request.headers.items()
+            },
+            body=body.encode() if isinstance(body, str) else body,
+            client_certificate=self._handshake(request, host.lower(), cert),
         )
+        with self._sandbox.under_way(asked) as counted:
+            answer = self._sandbox.answer(counted)
         limit = timeout[1] if isinstance(timeout, tuple) else timeout
         if answer.delay > (PATIENCE if limit is None else limit):
             raise requests.ReadTimeout(f"Read timed out. (read timeout={limit})", request=request)
         if answer.lost is not None or answer.response is None:
             raise requests.ConnectionError(str(answer.lost), request=request) from answer.lost
         return self._dressed(request, answer.response)
+
+    def _handshake(
+        self,
+        request: requests.PreparedRequest,
+        host: str,
+        cert: bytes | str | tuple[bytes | str, bytes | str] | None,
+    ) -> bytes | None:
+        """The client's certificate as the host gets to see it; ``SSLError`` when TLS goes no further."""
+        try:
+            shown = _certificate(cert)
+        except ssl.SSLError as error:
+            raise requests.exceptions.SSLError(error, request=request) from error
+        if not certificates.demanded(host):
+            return None
+        with self._sandbox.hold() as world:
+            alert = certificates.objection(world, shown, required=True)
+        if alert is not None:
+            broken = ssl.SSLError(1, f"[SSL: {alert.upper().replace(' ', '_')}] the host ends with: {alert}")
+            raise requests.exceptions.SSLError(broken, request=request)
+        return shown
 
     def _dressed(self, request: requests.PreparedRequest, response: Response) -> requests.Response:
         raw = HTTPResponse(
@@ -114,10 +143,19 @@ class InProcessAdapter(BaseAdapter):
 
 
 def _certificate(cert: bytes | str | tuple[bytes | str, bytes | str] | None) -> bytes | None:
+    """The first certificate of the file as DER; ``ssl.SSLError`` when the key is another one's or cannot be read."""
     if not cert:
         return None
-    path = cert[0] if isinstance(cert, tuple) else cert
-    return Path(path.decode() if isinstance(path, bytes) else path).read_bytes()
+    files = [os.fsdecode(file) for file in (cert if isinstance(cert, tuple) else (cert,))]
+    for file, what in zip(files, ("certificate", "key"), strict=False):
+        if not Path(file).exists():
+            raise OSError(f"Could not find the TLS {what} file, invalid path: {file}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_cert_chain(files[0], files[-1], password="")  # never asks at the terminal
+    text = Path(files[0]).read_text(encoding="utf-8")
+    start = text.index(ssl.PEM_HEADER)
+    end = text.index(ssl.PEM_FOOTER, start) + len(ssl.PEM_FOOTER)
+    return ssl.PEM_cert_to_DER_cert(text[start:end])
 
 
 def _with_length(response: Response) -> list[tuple[str, str]]:
@@ -228,14 +266,8 @@ class Served:
             self.close()
 
     def _tls(self) -> Any:
-        from cheroot.ssl.builtin import BuiltinSSLAdapter
-
-        from btp_reconcile.sandbox import broker_credentials
-
         with self._sandbox.hold() as world:
             certificate, key = server_certificate(world)
-            broker_credentials._authority(world)  # noqa: SLF001 - made now, so that keys made later are trusted
-            authority = world.table("broker.authority")["ca"]
         self.certificate = certificate
         self._folder = tempfile.TemporaryDirectory(prefix="sandbox-tls-")
         chain = Path(self._folder.name, "server.pem")
@@ -243,10 +275,7 @@ class Served:
         chain.write_text(certificate, encoding="utf-8")
         secret.touch(mode=0o600)
         secret.write_text(key, encoding="utf-8")
-        adapter = BuiltinSSLAdapter(str(chain), str(secret))
-        adapter.context.load_verify_locations(cadata=authority["certificate"])
-        adapter.context.verify_mode = ssl.CERT_OPTIONAL
-        return adapter
+        return _tls_adapter()(self._sandbox, str(chain), str(secret))
 
     def _application(
         self, environ: dict[str, Any], start: Callable[[str, list[tuple[str, str]]], Any]
@@ -257,26 +286,26 @@ class Served:
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         body = _body(environ)
         if target.partition("?")[0].startswith("/__sandbox__/"):
-            response, delay = self._control(environ, target, body), 0.0
+            response = self._control(environ, target, body)
         else:
             host, target, url = self.site.resolve(environ.get("HTTP_HOST", ""), target)
-            answer = self._sandbox.answer(
-                Request.of(
-                    environ["REQUEST_METHOD"],
-                    host,
-                    target,
-                    headers=_headers(environ),
-                    body=body,
-                    url=url,
-                    client_certificate=environ.get("sandbox.client_certificate"),
-                )
+            asked = Request.of(
+                environ["REQUEST_METHOD"],
+                host,
+                target,
+                headers=_headers(environ),
+                body=body,
+                url=url,
+                client_certificate=environ.get("sandbox.client_certificate"),
             )
-            if answer.lost is not None or answer.response is None:
-                raise answer.lost or Lost(done=False)
-            response, delay = answer.response, answer.delay
-            environ["sandbox.cut"] = answer.cut
-        if delay:
-            time.sleep(delay)
+            with self._sandbox.under_way(asked) as counted:
+                answer = self._sandbox.answer(counted)
+                if answer.lost is not None or answer.response is None:
+                    raise answer.lost or Lost(done=False)
+                response = answer.response
+                environ["sandbox.cut"] = answer.cut
+                if answer.delay:
+                    time.sleep(answer.delay)
         start(f"{response.status} {_phrase(response.status)}", _with_length(response))
         return [response.body]
 
@@ -364,6 +393,58 @@ def _gateway() -> type:
                 self.req.conn.socket.shutdown(socket_module.SHUT_RDWR)
 
     return Gateway
+
+
+NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, whose clock is not the sandbox's
+
+
+def _tls_adapter() -> type:
+    """The TLS of cheroot, with the sandbox's authority, its clock, and hosts that demand a certificate by SNI."""
+    from cheroot import errors
+    from cheroot.ssl.builtin import BuiltinSSLAdapter
+
+    class Adapter(BuiltinSSLAdapter):
+        def __init__(self, sandbox: Sandbox, certificate: str, key: str) -> None:
+            super().__init__(certificate, key)
+            self._sandbox = sandbox
+            self._known: set[str] = set()
+            self.context.verify_mode = ssl.CERT_OPTIONAL
+            flags = self.context.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
+            self.context.verify_flags = ssl.VerifyFlags(flags)
+            self._learn()
+
+        def _learn(self) -> None:
+            """Trusts the authority, and what owners of keys have made since."""
+            with self._sandbox.hold() as world:
+                wanted = set(certificates.trusted(world))
+            if wanted - self._known:
+                self.context.load_verify_locations(cadata="\n".join(wanted - self._known))
+                self._known |= wanted
+
+        def wrap(self, sock: Any) -> tuple[Any, dict[str, Any]]:
+            self._learn()
+            wrapped, environ = super().wrap(sock)  # type: ignore[no-untyped-call]
+            shown = wrapped.getpeercert(binary_form=True)
+            required = certificates.demanded(getattr(wrapped, "sni", None) or "")
+            with self._sandbox.hold() as world:
+                alert = certificates.objection(world, shown, required=required)
+            if alert is not None:
+                _end(wrapped, certificates.ALERTS[alert])
+                raise errors.FatalSSLAlert(alert)
+            return wrapped, environ
+
+    return Adapter
+
+
+def _end(wrapped: ssl.SSLSocket, number: int) -> None:
+    """Ends a handshake that the TLS library was content with: a fatal alert, then what the client still sends."""
+    with socket_module.socket(fileno=os.dup(wrapped.fileno())) as raw, contextlib.suppress(OSError):
+        raw.settimeout(1)
+        raw.sendall(bytes((21, 3, 3, 0, 2, 2, number)))  # RFC 8446, sections 5.1 and 6
+        raw.shutdown(socket_module.SHUT_WR)
+        while raw.recv(65536):
+            pass
+    wrapped.close()
 
 
 def server_certificate(world: World) -> tuple[str, str]:

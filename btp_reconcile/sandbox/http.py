@@ -54,6 +54,7 @@ class Request:
     url: Callable[[str, str], str] = https
     client_certificate: bytes | None = None
     place: Mapping[str, str] = field(default_factory=dict)  # what the router read from the host's name
+    at_once: int = 1  # how many requests of the same party are on their way, this one included
 
     @staticmethod
     def of(
@@ -176,7 +177,8 @@ def no_such_route(world: World, request: Request) -> Response:
     return Response.text(f"404 Not Found: no route for {request.path}\n", 404)
 
 
-def _not_emulated(world: World, request: Request, **caught: str) -> Response:
+def not_emulated(world: World, request: Request, **caught: str) -> Response:
+    """501: the platform has this route, the sandbox has not."""
     del world, caught
     route = f"{request.method} {request.path}"
     return Response.json(
@@ -234,7 +236,7 @@ class Router:
 
     def lacks(self, host: str, method: str, path: str) -> None:
         """A route that the platform has and the sandbox has not: 501 with its name."""
-        self.add(host, method, path, _not_emulated)
+        self.add(host, method, path, not_emulated)
 
     def knows(self, host: str) -> bool:
         """Whether a virtual host exists at all."""

@@ -175,6 +175,8 @@ def _zone(world: World, request: Request) -> Zone:
             base=request.url(host, ""),
             lifetime=settings["cloud_foundry"],
         )
+    if not _has_zone(world, place["subdomain"]):
+        raise Refusal(_page(404, "Not Found", "There is no identity zone for this subdomain."))
     host = f"{place['subdomain']}.authentication.{place['region']}.hana.ondemand.com"
     return Zone(
         name=place["subdomain"],
@@ -185,6 +187,14 @@ def _zone(world: World, request: Request) -> Zone:
         lifetime=settings["xsuaa"],
         mutual_tls=".authentication.cert." in request.host,
     )
+
+
+def _has_zone(world: World, subdomain: str) -> bool:
+    """Every account has a zone, and so has whoever has clients."""
+    accounts = ("sandbox.subaccounts", "subaccounts", "global_account")
+    return any(
+        row.get("subdomain") == subdomain for name in accounts for row in world.rows(name).values()
+    ) or any(row["zone"] == subdomain for row in world.rows("clients").values())
 
 
 def _zone_id(world: World, zone: Zone) -> str:
@@ -657,8 +667,18 @@ def _user_info(world: World, request: Request) -> Response:
     )
 
 
+def _page(status: int, title: str, text: str) -> Response:
+    """What the server in front of the endpoints says by itself."""
+    page = f"<!doctype html><html><head><title>{status} {title}</title></head><body><p>{text}</p></body></html>\n"
+    return Response.text(page, status, "text/html;charset=utf-8")
+
+
 def _unknown(world: World, request: Request) -> Response:
-    del world
+    """A doubled ``/oauth/token/oauth/token`` gets the server's page, in a zone as in the UAA."""
+    if "landscape" not in request.place or request.path.startswith("/oauth/"):
+        if "subdomain" in request.place:
+            _zone(world, request)
+        return _page(404, "Not Found", "The requested resource is not available.")
     return Response.json({"error": "not_found", "error_description": f"No endpoint {request.path}"}, 404)
 
 

@@ -161,7 +161,7 @@ def test_remaining_calls_fall_by_tenths_and_end_in_429():
     ("method", "path"),
     [
         ("GET", "/v3/apps"),
-        ("GET", "/v3/audit_events"),
+        ("GET", "/v3/app_usage_events"),
         ("GET", "/v2/info"),
         ("POST", "/v3/spaces"),
         ("POST", "/v3/service_route_bindings"),

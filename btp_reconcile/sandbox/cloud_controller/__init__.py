@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from btp_reconcile.sandbox.cloud_controller import (
+    audit_events,
     bindings,
     catalogue,
     instance_parts,
@@ -26,6 +27,15 @@ __all__ = ["create_organization", "create_space", "routes", "seed", "snapshot"]
 def routes(router: Router) -> None:
     """Every route of ``api.cf.<landscape>``."""
     router.host(API, unknown_route)
-    for part in (places, catalogue, instances, instance_parts, bindings, route_bindings, jobs):
+    for part in (
+        places,
+        catalogue,
+        instances,
+        instance_parts,
+        bindings,
+        route_bindings,
+        jobs,
+        audit_events,
+    ):
         part.routes(router)
     places.lacking(router)

@@ -114,6 +114,8 @@ class Caller:
     scopes: frozenset[str] = frozenset()
     roles: Mapping[str, Iterable[str]] = field(default_factory=dict)
     known: bool = False
+    name: str = ""
+    """A user's email, or a client's id: what audit events name (lib/cloud_controller/user_audit_info.rb)."""
 
     @property
     def admin(self) -> bool:
@@ -157,9 +159,11 @@ def _caller(world: World, request: Request) -> Caller:
         raise error(401, 1000, "InvalidAuthToken", "Invalid Auth Token") from invalid
     if "user_id" in found:
         row = world.rows("users").get(f"{found['origin']}/{found['user_name']}", {})
-        return Caller(found["user_id"], frozenset(found["scope"]), row.get("roles", {}), known=True)
+        roles, name = row.get("roles", {}), found.get("email", found["user_name"])
+        return Caller(found["user_id"], frozenset(found["scope"]), roles, known=True, name=name)
     row = world.rows("clients").get(found["cid"], {})
-    return Caller(found["cid"], frozenset(found["scope"]), row.get("roles", {}), known=True)
+    roles = row.get("roles", {})
+    return Caller(found["cid"], frozenset(found["scope"]), roles, known=True, name=found["cid"])
 
 
 @dataclass
@@ -234,6 +238,22 @@ class Call:
             self._roles_in(organization, row["name"]) & SPACE_ROLES
             or "organization_manager" in self._roles_in(organization)
         )
+
+    @property
+    def actor(self) -> tuple[str, str]:
+        """Who asks, as audit events name them."""
+        return (self.caller.id, self.caller.name)
+
+    def audits(self, organization_guid: str, space_guid: str) -> bool:
+        """Whether the caller sees the audit events of a space (app/models/runtime/event.rb, user_visibility_filter)."""
+        organization = self.rows(ORGANIZATIONS).get(organization_guid)
+        space = self.rows(SPACES).get(space_guid)
+        if organization is None:
+            return False
+        if "organization_auditor" in self._roles_in(organization["name"]):
+            return True
+        inside = self._roles_in(organization["name"], space["name"]) if space is not None else set()
+        return bool(inside & {"space_developer", "space_auditor"})
 
     def develops(self, space_guid: str) -> bool:
         """Whether the caller may create and change services in a space."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from btp_reconcile.sandbox import brokers
 from btp_reconcile.sandbox.cloud_controller import (
     apps,
+    audit_events,
     bodies,
     catalogue,
     instances,
@@ -204,6 +205,7 @@ def _details(call: Call, guid: str) -> Response:
     if not call.reads_secrets(home(call, key)):
         raise not_found("Service credential binding")
     _must_be_made(call, key)
+    audit_events.record(call.world, "show", key, call.actor)
     details = {"credentials": relocated(key["credentials"], call.request.url)}
     drain = call.rows(INSTANCES)[key["instance"]]["syslog_drain_url"]
     if "app" in key and drain:
@@ -263,7 +265,8 @@ def _create(call: Call) -> Response:
     key.update(metadata.merge(call, key, body))
     call.world.table(KEYS)[key["guid"]] = key
     payload = {"parameters": body.get("parameters")}
-    return call.accepted(jobs.start(call.world, "service_keys.create", key, payload))
+    job = jobs.start(call.world, "service_keys.create", key, payload, by=call.actor, asked=body)
+    return call.accepted(job)
 
 
 def _check_body(body: Mapping[str, Any]) -> None:
@@ -342,6 +345,7 @@ def _update(call: Call, guid: str) -> Response:
     if jobs.state_of(key) == ("delete", "in progress"):
         raise unprocessable("The service binding is being deleted")
     key.update(metadata.merge(call, key, body))
+    audit_events.record(call.world, "update", key, call.actor, body)
     return rails_json(show(call, key))
 
 
@@ -354,9 +358,10 @@ def _delete(call: Call, guid: str) -> Response:
     if jobs.state_of(instance)[1] in instances.BUSY:
         raise unprocessable("There is an operation in progress for the service instance.")
     if instance["type"] != "managed":
+        audit_events.record(call.world, "delete", key, call.actor)
         del call.world.table(KEYS)[guid]
         return Response.empty(204)
-    return call.accepted(jobs.start(call.world, jobs.deletion(key), key))
+    return call.accepted(jobs.start(call.world, jobs.deletion(key), key, by=call.actor))
 
 
 def routes(router: Router) -> None:

@@ -136,7 +136,7 @@ def _unbind_apps(call: Call, row: Row, space: str) -> None:
         app = apps[bound["app"]]
         if app["space"] != space:
             continue
-        reason = jobs.unbind_now(call.world, bound)
+        reason = jobs.unbind_now(call.world, bound, call.actor)
         if reason is not None:
             text = f"Unshare of service instance failed: {reason}"
             raise error(502, 390001, "ServiceInstanceUnshareFailed", text)

@@ -12,7 +12,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.sandbox import brokers
-from btp_reconcile.sandbox.cloud_controller import bodies, catalogue, jobs, lists, metadata, places, quotas
+from btp_reconcile.sandbox.cloud_controller import (
+    audit_events,
+    bodies,
+    catalogue,
+    jobs,
+    lists,
+    metadata,
+    places,
+    quotas,
+)
 from btp_reconcile.sandbox.cloud_controller.basics import (
     APPS,
     INSTANCES,
@@ -306,10 +315,12 @@ def _create(call: Call) -> Response:
         for key in ("credentials", "syslog_drain_url", "route_service_url"):
             row[key] = body.get(key)
         row["last_operation"] = jobs.last_operation(call.world, "create", "succeeded", "Operation succeeded")
+        audit_events.record(call.world, "create", row, call.actor, body)
         return rails_json(show(call, row), 201)
     row["last_operation"] = jobs.last_operation(call.world, "create", "initial")
     payload = {"parameters": body.get("parameters")}
-    return call.accepted(jobs.start(call.world, "service_instance.create", row, payload))
+    job = jobs.start(call.world, "service_instance.create", row, payload, by=call.actor, asked=body)
+    return call.accepted(job)
 
 
 def new_row(
@@ -422,6 +433,7 @@ def _update(call: Call, guid: str) -> Response:
     changes: dict[str, Any] = metadata.merge(call, row, body)
     if only_metadata:
         row.update(changes)
+        audit_events.record(call.world, "update", row, call.actor, body)
         return rails_json(show(call, row))
     _no_app_is_being_bound(call, row)
     current = catalogue.plans(call.world, call.landscape).get(row["plan_guid"])
@@ -450,13 +462,15 @@ def _update(call: Call, guid: str) -> Response:
         or ("name" in body and current is not None and current.offering.allow_context_updates)
     )
     if not slow:
+        audit_events.record(call.world, "update", row, call.actor, body)  # by the name from before
         row.update(changes)
         row["updated_at"] = call.world.stamp()
         row["last_operation"] = jobs.last_operation(call.world, "update", "succeeded")
         return rails_json(show(call, row))
     row["last_operation"] = jobs.last_operation(call.world, "update", "in progress")
     payload = {"parameters": body.get("parameters"), "changes": changes}
-    return call.accepted(jobs.start(call.world, "service_instance.update", row, payload))
+    job = jobs.start(call.world, "service_instance.update", row, payload, by=call.actor, asked=body)
+    return call.accepted(job)
 
 
 def _no_app_is_being_bound(call: Call, row: Row) -> None:
@@ -576,6 +590,7 @@ def _update_user_provided(call: Call, row: Row, body: dict[str, Any]) -> Respons
     if set(body) - {"metadata"}:
         row["updated_at"] = call.world.stamp()
         row["last_operation"] = jobs.last_operation(call.world, "update", "succeeded", "Operation succeeded")
+    audit_events.record(call.world, "update", row, call.actor, body)
     return rails_json(show(call, row))
 
 
@@ -590,14 +605,16 @@ def _delete(call: Call, guid: str) -> Response:
     if query.sent.get("purge") == "true":
         if row["type"] == "managed" and not call.caller.admin:
             raise not_authorized()
+        audit_events.record(call.world, "purge", row, call.actor)
         _forget(call, row)
         return Response.empty(204)
     if row["type"] != "managed":
+        audit_events.record(call.world, "delete", row, call.actor)
         _forget(call, row)
         return Response.empty(204)
     if jobs.state_of(row) in {("create", "initial"), ("update", "in progress"), ("delete", "in progress")}:
         raise unprocessable("There is an operation in progress for the service instance.")
-    return call.accepted(jobs.start(call.world, "service_instance.delete", row))
+    return call.accepted(jobs.start(call.world, "service_instance.delete", row, by=call.actor))
 
 
 def routes(router: Router) -> None:

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.sandbox import brokers, faults
+from btp_reconcile.sandbox.cloud_controller import audit_events
 from btp_reconcile.sandbox.cloud_controller.basics import (
     INSTANCES,
     JOBS,
@@ -29,7 +30,7 @@ from btp_reconcile.sandbox.cloud_controller.basics import (
 from btp_reconcile.sandbox.world import World, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from btp_reconcile.sandbox.brokers import Outcome
     from btp_reconcile.sandbox.http import Response, Router
@@ -65,8 +66,16 @@ SPECIAL = {
 }
 
 
-def start(world: World, operation: str, row: Row, payload: dict[str, Any] | None = None) -> Row:
-    """Queues a job for an instance or a key."""
+def start(
+    world: World,
+    operation: str,
+    row: Row,
+    payload: dict[str, Any] | None = None,
+    *,
+    by: Sequence[str] | None,
+    asked: Mapping[str, Any] | None = None,
+) -> Row:
+    """Queues a job for an instance or a key. `by` and `asked`: whose request it was, and what stood in it."""
     guid = world.new_id()
     job: Row = {
         "guid": guid,
@@ -81,10 +90,21 @@ def start(world: World, operation: str, row: Row, payload: dict[str, Any] | None
         "ticket": world.ticket("cf.job"),
         "failure": None,
         "payload": payload or {},
+        "by": list(by) if by is not None else None,
+        "asked": audit_events.censored(asked or {}),
     }
     world.table(JOBS)[guid] = job
     world.table(PENDING)[guid] = row["guid"]
     return job
+
+
+def _note(world: World, job: Row, row: Row, *, begun: bool = False) -> None:
+    """The audit event of a job that has begun at the broker, or has ended well."""
+    by = job.get("by")
+    verb = job["operation"].rpartition(".")[2]
+    if by is not None:
+        what = f"start_{verb}" if begun else verb
+        audit_events.record(world, what, row, (by[0], by[1]), job.get("asked"))
 
 
 def last_operation(world: World, kind: str, state: str, description: str | None = "") -> Row:
@@ -275,6 +295,7 @@ def _create_instance(world: World, job: Row) -> None:
     elif outcome.status == 202:
         row["dashboard_url"] = outcome.body.get("dashboard_url")
         row["last_operation"] = last_operation(world, "create", "in progress")
+        _note(world, job, row, begun=True)
         _poll(job, outcome)
     else:
         text = broker_text(outcome)
@@ -292,6 +313,7 @@ def _created_instance(world: World, job: Row) -> None:
         return
     row["last_operation"] = last_operation(world, "create", "succeeded")
     row["updated_at"] = world.stamp()
+    _note(world, job, row)
     _end(world, job)
 
 
@@ -315,6 +337,7 @@ def _update_instance(world: World, job: Row) -> None:
             payload["changes"]["dashboard_url"] = outcome.body["dashboard_url"]
         _updated_instance(world, job)
     elif outcome.status == 202:
+        _note(world, job, row, begun=True)
         _poll(job, outcome)
     else:
         text = broker_text(outcome)
@@ -331,6 +354,7 @@ def _updated_instance(world: World, job: Row) -> None:
     row.update(job["payload"]["changes"])
     row["last_operation"] = last_operation(world, "update", "succeeded")
     row["updated_at"] = world.stamp()
+    _note(world, job, row)
     _end(world, job)
 
 
@@ -348,6 +372,7 @@ def _delete_instance(world: World, job: Row) -> None:
     if outcome.status == 202:
         _abort_creation(world, row["guid"])
         row["last_operation"] = last_operation(world, "delete", "in progress")
+        _note(world, job, row, begun=True)
         job.pop("unbinding", None)
         _poll(job, outcome)
         return
@@ -379,10 +404,14 @@ def _unbound(world: World, job: Row, row: Row) -> bool:
             continue
         outcome = _unbind(world, key)
         if outcome.status in {200, 410}:
+            if job.get("by") is not None:
+                audit_events.record(world, "delete", key, (job["by"][0], job["by"][1]))
             del world.table(LINKS[deletion(key)][1])[key["guid"]]
         elif outcome.status == 202:
             key["last_operation"] = last_operation(world, "delete", "in progress", None)
-            _poll(start(world, deletion(key), key), outcome)
+            along = start(world, deletion(key), key, by=job.get("by"))
+            _note(world, along, key, begun=True)
+            _poll(along, outcome)
             waiting = True
         else:
             text = (
@@ -422,6 +451,7 @@ def _deleted_instance(world: World, job: Row) -> None:
         _fail(world, job, "delete", job["failure"])
         return
     _abort_creation(world, row["guid"])
+    _note(world, job, row)
     del world.table(INSTANCES)[row["guid"]]
     _end(world, job)
 
@@ -458,6 +488,7 @@ def _create_key(world: World, job: Row) -> None:
         _end(world, job, (90001, "ServiceBindingInvalid", text))
     elif outcome.status == 202:
         key["last_operation"] = last_operation(world, "create", "in progress", None)
+        _note(world, job, key, begun=True)
         _poll(job, outcome)
     else:
         text = broker_text(outcome)
@@ -477,6 +508,7 @@ def _created_key(world: World, job: Row) -> None:
         key["credentials"] = brokers.fetch_binding(world, key["guid"]).body.get("credentials") or {}
     key["last_operation"] = last_operation(world, "create", "succeeded", None)
     key["updated_at"] = world.stamp()
+    _note(world, job, key)
     _end(world, job)
 
 
@@ -485,16 +517,19 @@ def _unbind(world: World, key: Row) -> Outcome:
     return brokers.unbind(world, instance_id=key["instance"], binding_id=key["guid"])
 
 
-def unbind_now(world: World, key: Row) -> str | None:
+def unbind_now(world: World, key: Row, by: tuple[str, str]) -> str | None:
     """Deletes a binding within the request; the reason when the broker does not do that, or not at once."""
     outcome = _unbind(world, key)
     if outcome.status in {200, 410}:
+        audit_events.record(world, "delete", key, by)
         del world.table(LINKS[deletion(key)][1])[key["guid"]]
         return None
     name = world.table(INSTANCES)[key["instance"]]["name"]
     if outcome.status == 202:
         key["last_operation"] = last_operation(world, "delete", "in progress", None)
-        _poll(start(world, deletion(key), key), outcome)
+        along = start(world, deletion(key), key, by=by)
+        _note(world, along, key, begun=True)
+        _poll(along, outcome)
         return f"An operation for a service binding of service instance {name} is in progress."
     text = f"Service broker failed to delete service binding for instance {name}: {broker_text(outcome)}"
     key["last_operation"] = last_operation(world, "delete", "failed", text)
@@ -512,6 +547,7 @@ def _delete_key(world: World, job: Row) -> None:
     elif outcome.status == 202:
         _abort_creation(world, key["guid"])
         key["last_operation"] = last_operation(world, "delete", "in progress", None)
+        _note(world, job, key, begun=True)
         _poll(job, outcome)
     else:
         _abort_creation(world, key["guid"])
@@ -532,6 +568,7 @@ def _deleted_key(world: World, job: Row) -> None:
         _undeleted_key(world, job, key, job["failure"])
         return
     _abort_creation(world, key["guid"])
+    _note(world, job, key)
     del rows[key["guid"]]
     _end(world, job)
 

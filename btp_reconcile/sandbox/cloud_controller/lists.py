@@ -83,17 +83,20 @@ def read(
     fields: Fields | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
     orders: Sequence[str] = ORDERS,
+    labelled: bool = True,
+    excluding: Sequence[str] = (),
 ) -> Query:
     """Checks the parameters of a list, or of a single GET, and says which one the platform would refuse."""
-    allowed = tuple(own) if single else (*COMMON, *own, "label_selector")
+    allowed = tuple(own) if single else (*COMMON, *own, *(("label_selector",) if labelled else ()))
     query = Query(call)
     unknown: list[str] = []
     problems: list[str] = []
     for key, value in call.request.query:
         match = _KEY.fullmatch(key)
         name, inner = (match[1], match[2]) if match else (key, None)
+        excludes = name in excluding and inner == "not"
         if name not in allowed or (
-            inner is not None and name not in {"fields", "created_ats", "updated_ats"}
+            inner is not None and name not in {"fields", "created_ats", "updated_ats"} and not excludes
         ):
             unknown.append(name)
             continue
@@ -109,7 +112,7 @@ def read(
         elif name in {"page", "per_page", "order_by"}:
             problems += _take_paging(query, name, value, orders)
         else:
-            query.filters[name] = split(value)
+            query.filters[key if excludes else name] = split(value)
     if unknown:
         wrong = ", ".join(f"'{name}'" for name in dict.fromkeys(unknown))
         valid = ", ".join(f"'{name}'" for name in allowed)

@@ -73,6 +73,7 @@ MISSING = tuple(
     for name in RESOURCES
     if name
     not in {
+        "audit_events",
         "info",
         "feature_flags",
         "organizations",
