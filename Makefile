@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test benchmark soak lint check schemas accept sandbox build clean
+.PHONY: help setup demo test benchmark soak lint check schemas docs accept sandbox build clean
 
 help: ## print the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -17,8 +17,8 @@ $(VENV)/installed: pyproject.toml
 
 setup: $(VENV)/installed ## make the virtual environment and install everything into it
 
-demo: setup ## the main job: plan and apply specs/prod.yaml on the embedded sandbox, then find a drift made by hand
-	@$(BIN)/python tests/demo.py
+demo: setup ## plan, apply and drift, then a key's whole life, on the embedded sandbox and a real OpenBao
+	@$(BIN)/python -m tests.demo
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest -n auto
@@ -37,8 +37,13 @@ check: lint ## lint and test, with branch coverage
 benchmark: setup ## measure speed and memory at size against a sandbox in another process
 	$(BIN)/python benchmarks/run.py
 
-schemas: setup ## write schemas/ anew from the kinds and the catalogue
-	$(BIN)/reconcile schema > schemas/spec.schema.json
+schemas: setup ## write schemas/ anew from the kinds, the catalogue and core/published.py
+	for name in spec plan report apply verify keys baseline check problems validation; do \
+		$(BIN)/reconcile schema $$name > schemas/$$name.schema.json || exit 1; done
+
+docs: setup ## write the generated pages anew and build the documentation into site/, strictly
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 accept: setup ## take what the case folders give now as right; then read the diff
 	RECONCILE_ACCEPT=1 $(BIN)/python -m pytest -q tests/test_cases.py
@@ -50,4 +55,4 @@ build: setup ## build the wheel and the source distribution
 	$(BIN)/python -m build --outdir dist .
 
 clean: ## remove what was built
-	rm -rf $(VENV) dist .demo .benchmarks .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist site .demo .benchmarks .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,13 +8,18 @@ import os
 import shutil
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from btp_reconcile import cli
+from tests import needs
 from tests.commands import Desk
 from tests.guard.sitecustomize import guard
 from tests.worlds import ROOT
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
 
 PRIVATE = ("BTP_", "CF_", "RECONCILE_", "XDG_", "REQUESTS_", "CURL_", "SSL_", "GIT_", "PIP_")
 """What a developer may have set. `RECONCILE_ACCEPT` is an order to the tests, and stays."""
@@ -25,6 +30,16 @@ GUARD = str(Path(__file__).parent / "guard")
 _homes = count()
 
 guard()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    needs.leave_out(items, needs.required())
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    for line in needs.told(str(one.longrepr[2]) for one in skipped if isinstance(one.longrepr, tuple)):
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(scope="session")

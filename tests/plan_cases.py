@@ -8,13 +8,18 @@ world.yaml               how the world comes to be, all of it optional; in this 
                                  ours: true | {owner, spec, name, generation}   it carries our mark
                                  applied: {…}, noted: "at=…"                    and the record of parameters
     advance: 8d              time that passes after `_before.yaml` was applied
+    once_more: 2d            `_before.yaml` is applied again, and so much time passes
     assignments              rows of entitlements that are overwritten: {prod: {service: {plan: {state: …}}}}
-    by_hand                  requests to Cloud Foundry: [{patch | delete: its name, body: …}, {share: its name, with: space}]
+    by_hand                  requests to Cloud Foundry: [{patch | delete: its name, body: …}, {share: its name, with: space}],
+                             and to the Destination service: [{destination: its name, set: {property: text or null}}],
+                             and what is done to delivered files: [{file: its path, text: …}] (no text: it is deleted)
     again                    another document for `Sandbox.seed`, for what came later
     faults                   rules of the sandbox's faults, while planning
     no_access: [central]     sections of `access` that nobody has
     environment: {…}         variables
-    now, options             of the policy: {prune, target, allow, reapply}
+    now, options             of the policy: {prune, target, allow, reapply, at_most, only_due}
+
+What is delivered is recorded in a folder of the test's own, as in a rehearsal; files are written there, too.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,15 +39,16 @@ from btp_reconcile.core import fingerprint, marks, report
 from btp_reconcile.core.errors import SpecError
 from btp_reconcile.core.model import Action, Address, Mark, Status
 from btp_reconcile.core.problems import text as problems_text
-from btp_reconcile.core.view import Policy
+from btp_reconcile.core.view import AT_MOST, Policy
 from btp_reconcile.edges import load
+from btp_reconcile.edges.consumers import Consumers, Rehearsed
 from btp_reconcile.sandbox import InProcessAdapter, Sandbox
+from btp_reconcile.sinks import SINKS
 from tests.worlds import Bench
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from btp_reconcile.core.model import Wanted
+    from btp_reconcile.core.sink import Around
 
 UNITS = {"m": 60, "h": 3600, "d": 86400}
 OWNER, SPEC = "finance-platform", "prod"
@@ -52,6 +59,18 @@ class CaseBench(Bench):
     """A bench whose world is told by a case."""
 
     case: Mapping[str, Any] = field(default_factory=dict)
+    scratch: Path = field(kw_only=True)
+
+    def consumers(self, wanted: Wanted, around: Around) -> Rehearsed:
+        files = Consumers(SINKS, {}, replace(around, folder=self.inside))
+        real = Consumers(SINKS, wanted.access, around)
+        return Rehearsed(SINKS, self.scratch / "delivered", frozenset(), real, files)
+
+    def inside(self, path: str) -> str:
+        """A path of a spec, in a folder of the test's own."""
+        found = self.scratch / "files" / path.removeprefix("/")
+        found.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return str(found)
 
     def access(self, wanted: Wanted) -> Mapping[str, Mapping[str, Any]]:
         sandbox = self.sandbox
@@ -70,10 +89,10 @@ class CaseBench(Bench):
         return replace(super().world(), environment=self.case.get("environment") or {})
 
 
-def said(folder: Path) -> str:
+def said(folder: Path, scratch: Path) -> str:
     """What a case's plan says, and what it ends with."""
     try:
-        planned = _Told(folder).plan()
+        planned = _Told(folder, scratch).plan()
     except SpecError as error:
         return f"{problems_text(error.problems)}\nexit {report.SPEC}\n"
     prepared = planned.prepared
@@ -82,9 +101,9 @@ def said(folder: Path) -> str:
     return "\n".join([*lines, f"exit {report.plan_exit(planned.plan, detailed=True)}", ""])
 
 
-def left_undone(folder: Path) -> list[str]:
+def left_undone(folder: Path, scratch: Path) -> list[str]:
     """Applies a case's plan, if nothing stands against it: what did not go well, and what would be planned again."""
-    told = _Told(folder)
+    told = _Told(folder, scratch)
     planned = told.plan()
     if planned.plan.objections or (planned.plan.unseen and told.case.get("faults")):
         return []
@@ -94,18 +113,26 @@ def left_undone(folder: Path) -> list[str]:
     if waits and any(one.status is Status.PENDING for one in ended):
         return []  # a seeded operation that is in progress has no end
     failed = [f"{one.status}: {one.step.id}: {one.error}" for one in ended if one.status is not Status.DONE]
-    once = replace(told.policy, reapply=frozenset())
+    once = replace(told.policy, reapply=frozenset(), at_most=0)  # what is put off is not done by a second run
     again = pipeline.make_plan(planned.prepared, told.world, once).plan.changes
     return [*failed, *(f"again: {one.action} {one.address}: {one.reason}" for one in again if one.acts)]
+
+
+def planned(folder: Path, scratch: Path) -> tuple[pipeline.Planned, Policy]:
+    """A case's plan, and the policy it was made with."""
+    told = _Told(folder, scratch)
+    return told.plan(), told.policy
 
 
 class _Told:
     """A case, told: its world is made, and can be planned against at one moment as often as one likes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scratch: Path) -> None:
         file = folder / "world.yaml"
         self.case: Mapping[str, Any] = load.documents([file.name])[0].data if file.exists() else {}
-        self.bench = CaseBench(folder, Sandbox(settings=self.case.get("settings")), case=self.case)
+        self.bench = CaseBench(
+            folder, Sandbox(settings=self.case.get("settings")), case=self.case, scratch=scratch
+        )
         _make(self.bench, self.case, folder)
         self.specs = sorted(
             one.name for one in folder.glob("*.yaml") if one.name != file.name and one.name[0] != "_"
@@ -122,16 +149,26 @@ class _Told:
 def _make(bench: CaseBench, case: Mapping[str, Any], folder: Path) -> None:
     seeded = {key: case[key] for key in ("global_account", "directories", "subaccounts") if key in case}
     if seeded:
-        bench.sandbox.seed(_stamped(seeded))
+        bench.sandbox.seed(stamped(seeded))
     if (folder / "_before.yaml").exists():
         bench.apply("_before.yaml")
     if "advance" in case:
-        bench.advance(int(case["advance"][:-1]) * UNITS[case["advance"][-1]])
+        bench.advance(_seconds(case["advance"]))
+    if "once_more" in case:
+        bench.apply("_before.yaml")
+        bench.advance(_seconds(case["once_more"]))
     _overwrite(bench.sandbox, case.get("assignments") or {})
     for one in case.get("by_hand") or ():
-        _by_hand(bench.sandbox, one)
+        if "file" in one:
+            _rewritten(Path(bench.inside(one["file"])), one.get("text"))
+        else:
+            _by_hand(bench.sandbox, one)
     if "again" in case:
-        bench.sandbox.seed(_stamped(case["again"]))
+        bench.sandbox.seed(stamped(case["again"]))
+
+
+def _seconds(duration: str) -> int:
+    return int(duration[:-1]) * UNITS[duration[-1]]
 
 
 def _policy(bench: Bench, case: Mapping[str, Any]) -> Policy:
@@ -143,10 +180,12 @@ def _policy(bench: Bench, case: Mapping[str, Any]) -> Policy:
         targets=tuple(map(Address.parse, options.get("target") or ())),
         allow=frozenset(options.get("allow") or ()),
         reapply=frozenset(map(Address.parse, options.get("reapply") or ())),
+        at_most=options.get("at_most", AT_MOST),
+        only_due=bool(options.get("only_due")),
     )
 
 
-def _stamped(document: Mapping[str, Any]) -> dict[str, Any]:
+def stamped(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document with `ours` and `applied` written out as labels and annotations."""
     subaccounts = {}
     for name, subaccount in (document.get("subaccounts") or {}).items():
@@ -188,10 +227,38 @@ def _overwrite(sandbox: Sandbox, wanted: Mapping[str, Any]) -> None:
                     row.update(wanted=1, ticket=world.ticket("entitlement"))
 
 
+def _overwritten(session: requests.Session, sandbox: Sandbox, name: str, changes: Mapping[str, Any]) -> None:
+    """A destination, changed by somebody who knows nothing of us; with another Name it is copied."""
+    (key,) = sandbox.access()["destination"].values()
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": key["clientid"],
+        "client_secret": key["clientsecret"],
+    }
+    token = session.post(f"{key['url']}/oauth/token", data=form).json()["access_token"]
+    session.headers["Authorization"] = f"Bearer {token}"
+    url = f"{key['uri']}/destination-configuration/v1/subaccountDestinations"
+    there = session.get(f"{url}/{name}").json()
+    body = {one: text for one, text in {**there, **changes}.items() if text is not None}
+    session.request("PUT" if body["Name"] == name else "POST", url, json=body).raise_for_status()
+
+
+def _rewritten(file: Path, text: str | None) -> None:
+    """A file at its place, as somebody who knows nothing of us leaves it behind."""
+    if text is None:
+        file.unlink()
+        return
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o600)
+
+
 def _by_hand(sandbox: Sandbox, request: Mapping[str, Any]) -> None:
-    """What a person would do with a client of Cloud Foundry."""
+    """What a person would do with a client of Cloud Foundry, or in the cockpit."""
     session = requests.Session()
     session.mount("https://", InProcessAdapter(sandbox))
+    if "destination" in request:
+        _overwritten(session, sandbox, request["destination"], request["set"])
+        return
     (foundry,) = sandbox.access()["cloud_foundry"].values()
     api = foundry["api"]
     uaa = session.get(api).json()["links"]["uaa"]["href"]

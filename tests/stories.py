@@ -54,6 +54,9 @@ def _keys(draw: st.DrawFn, service: str | None) -> dict[str, Any]:
         if draw(st.integers(0, 3)) == 0:
             key["adopt"] = True
         keys[name] = key
+    if len(keys) == 1 and draw(st.integers(0, 3)) == 0:
+        (name,) = keys
+        keys[name]["renamed_from"] = "l" if name == "k" else "k"
     return keys
 
 
@@ -88,6 +91,9 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
             instance: draw(_instance())
             for instance in sorted(draw(st.sets(st.sampled_from(["x", "y"]), min_size=0)))
         }
+        if len(instances) == 1 and draw(st.integers(0, 2)) == 0:
+            (only,) = instances
+            instances[only]["renamed_from"] = "y" if only == "x" else "x"
         subaccount: dict[str, Any] = {
             "id": about["id"],
             "region": "eu10",

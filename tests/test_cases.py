@@ -62,19 +62,21 @@ def test_what_is_said_of_a_spec(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("name", folders("plans"))
-def test_what_is_planned(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_planned(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = CASES / "plans" / name
     monkeypatch.chdir(folder)
 
-    agrees(folder / "plan.txt", plan_cases.said(folder))
+    agrees(folder / "plan.txt", plan_cases.said(folder, tmp_path))
 
 
 @pytest.mark.parametrize("name", folders("plans"))
-def test_what_is_planned_is_what_apply_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_planned_is_what_apply_does(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     folder = CASES / "plans" / name
     monkeypatch.chdir(folder)
 
-    assert plan_cases.left_undone(folder) == []
+    assert plan_cases.left_undone(folder, tmp_path) == []
 
 
 def test_the_cases_show_every_sign_and_every_way_to_know_a_field() -> None:

@@ -29,6 +29,8 @@ from tests.test_interrupted import (
     PROD,
     ROTATED,
     SETTINGS,
+    delivered,
+    described,
 )
 from tests.worlds import Bench
 
@@ -265,6 +267,44 @@ def test_whoever_meets_whom_nothing_is_there_twice(tmp_path: Path, name: str, se
 @pytest.mark.parametrize("name", [name for name in MEETINGS if name not in {"prod", "other"}])
 def test_whoever_meets_whom_fifty_times(tmp_path: Path, name: str, seed: int) -> None:
     meet(tmp_path, name, seed)
+
+
+def rotate_at_once(folder: Path, seed: int) -> None:
+    """A rotation of both runtimes is due, and two begin with it: one new generation, and consumers hold that."""
+    held = folder / "held"
+    held.mkdir()
+    bench = Bench(folder)
+    spec = bench.write(delivered().replace("HELD", str(held)))
+    bench.apply(spec)
+    bench.advance(20 * 86400)
+    prepared = bench.prepare(spec)
+
+    ended = at_once(bench, seed, *[lambda actor: applying(actor, prepared)] * 2)
+
+    where = (seed, [one.said for one in ended])
+    assert (where, [one.unfinished for one in ended]) == (where, [{}, {}])
+    assert (where, twice(bench.sandbox)) == (where, NOTHING)
+    assert pipeline.make_plan(prepared, bench.world(), bench.policy()).plan.empty
+    keys = [row["name"] for table in KEYS for row in rows_of(bench.sandbox, table)]
+    assert (where, sorted(keys)) == (where, ["task-center", "task-center-2", "transport", "transport-2"])
+    holds = {
+        "key.json": "mode 600, opens ['transport-2']",
+        "other.json": "mode 600, opens ['task-center-2']",
+        ".env": "mode 600, opens ['task-center-2']",
+    }
+    beside = {f".{name}.reconcile": "generation 2" for name in holds}
+    assert (where, described(bench.sandbox, held)["held"]) == (where, holds | beside)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_who_rotate_and_deliver_at_once_make_one_generation(tmp_path: Path, seed: int) -> None:
+    rotate_at_once(tmp_path, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(4, 50))
+def test_two_who_rotate_and_deliver_at_once_fifty_times(tmp_path: Path, seed: int) -> None:
+    rotate_at_once(tmp_path, seed)
 
 
 def test_a_seed_gives_the_same_interleaving_each_time(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import copy
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -30,7 +31,7 @@ from btp_reconcile.sandbox import Sandbox
 from tests.worlds import ROOT, Bench
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from btp_reconcile.core.model import Report
 
@@ -120,6 +121,45 @@ SECOND = """\
       apim-2nd: {api: api-management, keys: {k: {}}}
 """
 
+CALLED = """\
+    instances:
+      {here}:
+        {{{was_here}service: sandbox-config, plan: standard, parameters: {{size: 1}}, keys: {{{key}, kept: {{}}}}}}
+      {there}:
+        {was_there}
+        service: sandbox-config
+        plan: standard
+        runtime: other
+        keys: {{{key}, kept: {{deliver: {{main: {{file: {{path: HELD/kept.json}}}}}}}}}}
+"""
+"""Names of instances and keys in both runtimes; what is delivered from one of them."""
+
+
+DELIVERED = """\
+    instances:
+      here:
+        api: api-management
+        keys: {{transport: {{{more}, deliver: {{main: {{file: {{path: HELD/{place}.json}}}}}}}}}}
+      there:
+        api: afc
+        runtime: other
+        keys:
+          task-center:
+            {{{more}, deliver: {{main: {{file: {{path: HELD/other.json}}}}, env: {{file: {{path: HELD/.env, format: env}}}}}}}}
+"""
+AGED = "rotate_after: 20d, keep_old_for: "
+
+
+def delivered(more: str = AGED + "3d", place: str = "key") -> str:
+    return HEAD + DELIVERED.format(more=more, place=place)
+
+
+def by_hand(held: Path) -> None:
+    """Somebody changed one file, opened another to all, and took the third away."""
+    (held / "key.json").write_text("{}", encoding="utf-8")
+    (held / "other.json").chmod(0o644)
+    (held / ".env").unlink()
+
 
 def stranger(runtime: str, name: str, **about: Any) -> dict[str, Any]:
     space = {"space": "apis"} if runtime == "cloudfoundry" else {}
@@ -139,6 +179,15 @@ def ours(runtime: str, name: str) -> dict[str, Any]:
     return {prefix + key: value if runtime == "cloudfoundry" else [value] for key, value in mark.items()}
 
 
+MASKS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r";(at|since|near)=[^;\"]{9,}", r";\1=…"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "…"),
+    (r";digest=[0-9a-f]+", ";digest=…"),
+    (r"(?<=\"v1\.)[0-9a-f]{8};[^\"]*", lambda record: re.sub("=[0-9a-f]{8}", "=…", record[0])),
+    (r"(key:\S+#[0-9]+) [0-9a-f-]{36}", r"\1 …"),
+)
+"""What differs from run to run and must: times, and digests that are salted with a key's guid."""
+
 FAILED = {"type": "create", "state": "failed", "description": "the broker was not well"}
 
 
@@ -152,6 +201,8 @@ class Story:
     days: float = 0
     failures: tuple[dict[str, Any], ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    drift: Callable[[Path], None] | None = None
+    """What somebody does to the files of consumers before now."""
     everywhere: bool = False
     """Cut at every request; else at every write, and once at each kind of look that comes after the first write."""
     again: int = 1
@@ -209,6 +260,24 @@ STORIES = {
         ),
         again=2,  # what fails while nobody looks is made again by the run after the one that sees it
     ),
+    "renamed": Story(
+        HEAD
+        + CALLED.format(
+            here="one",
+            was_here="renamed_from: here, ",
+            there="two",
+            was_there="renamed_from: there",
+            key="new: {renamed_from: old}",
+        ),
+        before=HEAD + CALLED.format(here="here", was_here="", there="there", was_there="", key="old: {}"),
+    ),
+    "a first delivery": Story(delivered()),
+    "delivered again what was changed by hand": Story(delivered(), before=delivered(), drift=by_hand),
+    "delivered to another place": Story(delivered(place="moved"), before=delivered()),
+    "rotated and delivered": Story(delivered(), before=delivered(), days=20),
+    "rotated and delivered and retired at once": Story(
+        delivered(AGED + "0m"), before=delivered(AGED + "0m"), days=20
+    ),
 }
 
 
@@ -225,6 +294,10 @@ class Stage:
     begun: dict[str, Any]
     prepared: pipeline.Prepared
     """The spec of now, read once: reading it again asks nobody."""
+    held: Path
+    """The folder in which consumers have their files."""
+    files: Mapping[Path, tuple[bytes, int]]
+    """What was in there, with its modes."""
     after: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     """(method, kind of thing) of every request."""
@@ -233,6 +306,11 @@ class Stage:
         self.bench.sandbox.on_request = None
         with self.bench.sandbox.hold() as world:
             world.state = copy.deepcopy(self.begun)
+        shutil.rmtree(self.held)
+        self.held.mkdir()
+        for path, (content, mode) in self.files.items():
+            path.write_bytes(content)
+            path.chmod(mode)
         self.bench.sandbox.requests.clear()
         self.bench.sandbox.count = 0
 
@@ -286,7 +364,7 @@ class Stage:
 
     def settled(self) -> dict[str, Any]:
         """All there is, and that nothing is left to do."""
-        there = described(self.bench.sandbox)
+        there = described(self.bench.sandbox, self.held)
         self.bench.sandbox.faults.clear()
         policy = self.bench.policy(**self.story.options)
         planned = pipeline.make_plan(self.prepared, self.bench.world(), policy)
@@ -298,10 +376,16 @@ class Stage:
         }
 
 
-def described(sandbox: Sandbox) -> dict[str, Any]:
-    """The world without times; and what the brokers keep, so that nothing is left there that nobody sees."""
-    text = re.sub(r";(at|since|near)=[^;\"]{9,}", r";\1=…", json.dumps(sandbox.snapshot(), sort_keys=True))
+def described(sandbox: Sandbox, held: Path | None = None) -> dict[str, Any]:
+    """The world without times and digests of secrets; what the brokers keep, so that nothing is left there that nobody
+    sees; and which generation consumers hold, in the folder that is theirs.
+    """
+    text = json.dumps(sandbox.snapshot(), sort_keys=True)
+    for pattern, instead in MASKS:
+        text = re.sub(pattern, instead, text)
     found: dict[str, Any] = json.loads(text)
+    if held is not None:
+        found["held"] = {one.name: holding(held / one.name, sandbox) for one in sorted(held.glob("*"))}
     with sandbox.hold() as world:
         rows = world.table("broker.instances").values()
         found["brokers"] = Counter(
@@ -312,10 +396,21 @@ def described(sandbox: Sandbox) -> dict[str, Any]:
     return found
 
 
+def holding(file: Path, sandbox: Sandbox) -> str:
+    """Which generation a consumer holds: by the client that its content names, or as is noted beside it."""
+    content = file.read_text(encoding="utf-8")
+    if file.name.endswith(".reconcile"):
+        return f"generation {json.loads(content)['identity']['generation']}"
+    with sandbox.hold() as world:
+        clients = {guid: row["client"] for guid, row in world.table("broker.bindings").items()}
+        rows = {**world.table("cf.service_credential_bindings"), **world.table("sm.bindings")}
+        opens = [row["name"] for guid, row in rows.items() if clients[guid] in content]
+    return f"mode {file.stat().st_mode & 0o777:o}, opens {opens}"
+
+
 @cache
 def folder() -> Path:
     import atexit
-    import shutil
     import tempfile
 
     made = Path(tempfile.mkdtemp())
@@ -331,9 +426,11 @@ def stage(name: str) -> Stage:
 def staged(name: str, story: Story) -> Stage:
     """The world before a story, after it was told once undisturbed."""
     here = folder() / name
-    here.mkdir(exist_ok=True)
+    held = here / "held"
+    held.mkdir(parents=True, exist_ok=True)
     bench = Bench(here)
-    spec = bench.write(story.spec, "spec.yaml" if story.spec != PROD else "prod.yaml")
+    text = story.spec.replace("HELD", str(held))
+    spec = bench.write(text, "spec.yaml" if story.spec != PROD else "prod.yaml")
     if story.seeded:
         place = {
             "id": "5a7d1f0e-6c1b-4a51-9d67-0a4c4f1f2f10",
@@ -342,12 +439,15 @@ def staged(name: str, story: Story) -> Stage:
         }
         bench.sandbox.seed({"subaccounts": {"prod": {**place, "instances": list(story.seeded)}}})
     if story.before:
-        bench.apply(bench.write(story.before, "before.yaml"))
+        bench.apply(bench.write(story.before.replace("HELD", str(held)), "before.yaml"))
+    if story.drift:
+        story.drift(held)
     bench.advance(story.days * 86400)
     with bench.sandbox.hold() as world:
         world.settings["broker_failures"] = [dict(one) for one in story.failures]
         begun = copy.deepcopy(world.state)
-    made = Stage(story, bench, begun, bench.prepare(spec))
+    files = {one: (one.read_bytes(), one.stat().st_mode & 0o777) for one in held.iterdir()}
+    made = Stage(story, bench, begun, bench.prepare(spec), held, files)
     made.set_back()
     made.run()
     made.asked = [
@@ -515,7 +615,7 @@ def command(state: Path, name: str) -> list[str]:
 
 
 @cache
-def undisturbed(name: str = "prod") -> tuple[bytes, dict[str, Any], int]:
+def undisturbed(name: str) -> tuple[bytes, dict[str, Any], int]:
     """A world with nothing in it as a file, what a whole run makes of it, and with how many requests."""
     state = folder() / f"undisturbed-{name}.json"
     bench = Bench(folder(), sandbox=Sandbox(state))
@@ -535,7 +635,7 @@ MOMENTS = [
 def test_a_process_that_is_killed_is_finished_by_the_same_command(
     tmp_path: Path, moment: str, how_far: float
 ) -> None:
-    kill_and_finish(tmp_path, 1 + int(how_far * undisturbed()[2]), moment)
+    kill_and_finish(tmp_path, 1 + int(how_far * undisturbed("prod")[2]), moment)
 
 
 def kill_and_finish(tmp_path: Path, number: int, moment: str, name: str = "prod") -> None:

@@ -261,6 +261,7 @@ def _marks(thing: tuple[tuple[str, ...], dict[str, Any]]) -> tuple[str, ...] | N
     return (said["owner"], said["spec"], said["name"], said["generation"], *where[:-1])
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Address,

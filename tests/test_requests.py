@@ -328,3 +328,40 @@ def test_without_central_access_nothing_is_asked_of_the_entitlements(tmp_path: P
     _, asked = landscape.plan()
 
     assert asked == FOUNDRY
+
+
+@pytest.mark.parametrize(("runtime", "expected"), [("cloudfoundry", FOUNDRY), ("other", MANAGER)])
+def test_what_is_noted_on_keys_is_known_without_asking_for_it(
+    runtime: str, expected: list[str], tmp_path: Path
+) -> None:
+    """100 keys that are rotated and delivered: ends, proofs, receipts and days come with the keys themselves."""
+    bench = Bench(tmp_path)
+    keys = {
+        f"k{number}": {
+            "rotate_after": "20d",
+            "keep_old_for": "5d",
+            "deliver": {"main": {"file": {"path": f"{tmp_path}/k{number}.json"}}},
+        }
+        for number in range(100)
+    }
+    instance = {"service": "sandbox-config", "plan": "standard", "runtime": runtime, "keys": keys}
+    place = {"id": guid(1), "region": "eu10", "cloud_foundry": {"org": "o", "space": "apis"}}
+    spec = {
+        "version": 1,
+        "owner": "finance",
+        "access": {"central": {"service_key": "${env:A}"}},
+        "subaccounts": {"a": {**place, "instances": {"i": instance}}},
+    }
+    path = bench.write(json.dumps(spec))
+    bench.apply(path)
+    bench.advance(20 * 86400)
+    bench.apply(path, at_most=30)
+    bench.requests()
+
+    planned = bench.plan(path)
+
+    facts = planned.facts.of("key")
+    receipts = [one for one in facts if any(name.startswith("to-") for name in one.record)]
+    dated = [one for one in facts if "retire-after" in one.record]
+    assert (len(facts), len(receipts), len(dated)) == (130, 130, 30)
+    assert Counter(ENDS[asked] for _, _, asked in bench.requests()) == Counter(CENTRAL + expected)

@@ -98,7 +98,7 @@ def test_what_the_core_does_works_without_extras(installed: Path, tmp_path: Path
 
     assert (
         run(installed, tmp_path, "validate", prod).out
-        == f"{prod}: valid, 1 subaccount, 2 instances, 4 keys\n"
+        == f"{prod}: valid, 1 subaccount, 2 instances, 4 keys, 1 destination\n"
     )
     assert run(installed, tmp_path, "plan", prod).code == 3
     assert run(installed, tmp_path, "init", "first.yaml").code == 0
@@ -133,15 +133,21 @@ def test_without_its_extra_the_sandbox_says_how_to_install_it(
     assert not (tmp_path / "world.json").exists()
 
 
-def test_the_extra_brings_exactly_what_the_sandbox_imports() -> None:
+@pytest.mark.parametrize("extra", ["sandbox", "vault", "kubernetes", "github"])
+def test_an_extra_brings_exactly_what_is_imported_for_it(extra: str) -> None:
     """The install line that is answered must be enough."""
     from btp_reconcile.cli.talk import EXTRAS
 
     brought = {
         Requirement(text).name
         for text in metadata.requires("btp-reconcile") or ()
-        if re.search(r"extra == ['\"]sandbox['\"]", text)
+        if re.search(rf"extra == ['\"]{extra}['\"]", text)
     }
-    of_modules = {name for module in EXTRAS for name in metadata.packages_distributions()[module]}
+    of_modules = {
+        name
+        for module, brings in EXTRAS.items()
+        if brings == extra
+        for name in metadata.packages_distributions()[module]
+    }
 
     assert {one.lower() for one in of_modules} == {one.lower() for one in brought}

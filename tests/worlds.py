@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from btp_reconcile import pipeline
 from btp_reconcile.cli.world import read_outside, rehearse, within_sandbox
+from btp_reconcile.core.sink import Around
 from btp_reconcile.core.view import Policy
 from btp_reconcile.edges.access import Platform
 from btp_reconcile.edges.client import Client
 from btp_reconcile.edges.clock import MovingClock
+from btp_reconcile.edges.consumers import Consumers, Rehearsed
 from btp_reconcile.sandbox import InProcessAdapter, Sandbox
+from btp_reconcile.sinks import SINKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +38,7 @@ class Bench:
     events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
     waited: float = 0.0
+    environment: dict[str, str] = field(default_factory=dict)
 
     def write(self, text: str, name: str = "spec.yaml") -> str:
         path = self.folder / name
@@ -61,15 +65,23 @@ class Bench:
         self.clients.append(client)
 
         def platform(wanted: Wanted) -> Platform:
-            return Platform(client, self.access(wanted), {}, None)
+            around = Around(
+                self.environment,
+                check=lambda url: client.check("sink", url),
+                folder=lambda path: str(Path(path).absolute()),
+                commands=True,
+                now=clock.now,
+            )
+            return Platform(client, self.access(wanted), {}, None, self.consumers(wanted, around))
 
         return pipeline.World(
-            {},
+            self.environment,
             read_outside,
             platform,
             clock,
             lambda name, fields: self.events.append((name, fields)),
             rehearsal=True,
+            really=frozenset(sink.name for sink in SINKS),
             parallel=self.parallel,
             served=within_sandbox,
         )
@@ -77,6 +89,10 @@ class Bench:
     def access(self, wanted: Wanted) -> Mapping[str, Mapping[str, Any]]:
         """Credentials of the sandbox for what is wanted."""
         return rehearse(self.sandbox, wanted)
+
+    def consumers(self, wanted: Wanted, around: Around) -> Consumers | Rehearsed:
+        """Real sinks."""
+        return Consumers(SINKS, wanted.access, around)
 
     def policy(self, **options: Any) -> Policy:
         return Policy(options.pop("now", self.now()), **options)

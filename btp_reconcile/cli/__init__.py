@@ -28,11 +28,30 @@ Exit codes, the first that applies:
    0  done, or in sync
 """
 
+VERDICTS = """\b
+Verdicts, and how the command ends, the first that applies:
+   4  a key could not be told from something else of its name
+   1  unreachable, token-refused, shape-error
+   6  forbidden: it signs in, and may not do what its role is for
+   5  skipped, because the key is not there yet
+   0  ok, skipped, expires-soon (its certificate ends within 7 days)
+"""
+
 Command = click.Command
 
 
 def _specs(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.argument("specs", nargs=-1, metavar="[SPEC]...")(command)
+    """Paths, for completion; whether there is such a file is said by who reads it."""
+    path = click.Path(readable=False)
+    return click.argument("specs", nargs=-1, metavar="[SPEC]...", type=path)(command)
+
+
+_max_size = click.option(
+    "--max-size",
+    type=click.IntRange(2_000),
+    metavar="BYTES",
+    help="With --format markdown: the size a comment may have, 65000 unless said otherwise.",
+)
 
 
 def _rehearse(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,6 +67,15 @@ def _rehearse(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Also send credentials to this host (*.suffix works).",
         ),
         click.option(
+            "--allow-commands", is_flag=True, help="Deliveries may run the programs that the spec names."
+        ),
+        click.option(
+            "--sandbox-deliver",
+            multiple=True,
+            metavar="SINK",
+            help="With --sandbox: really deliver to this sink (file, vault, …).",
+        ),
+        click.option(
             "--parallel",
             type=click.IntRange(1, 32),
             default=8,
@@ -58,6 +86,24 @@ def _rehearse(command: Callable[..., Any]) -> Callable[..., Any]:
     )[::-1]:  # the last one applied is shown first
         command = option(command)
     return command
+
+
+_at_most = click.option(
+    "--at-most",
+    type=click.IntRange(0, 10_000),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Keys made anew because of their age in this run; certificates that end are not held back.",
+)
+_timeout = click.option(
+    "--timeout",
+    default="30m",
+    show_default=True,
+    metavar="DURATION",
+    help="What is not finished by then is pending.",
+)
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,9 +124,24 @@ def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="ADDRESS",
             help="Send again although nothing is seen to differ.",
         ),
+        _at_most,
     )[::-1]:
         command = option(command)
     return command
+
+
+_shard = click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only this part of all subaccounts, like 3/16; auto/16 takes I from JOB_COMPLETION_INDEX, which counts from 0.",
+)
+
+_only = click.option(
+    "--target",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Only this, what stands in it, and what it needs; subaccount:NAME works, too.",
+)
 
 
 def _format(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -111,9 +172,16 @@ def validate(**options: Any) -> int:
 @cli.command()
 @_specs
 @_selection
+@_shard
 @_rehearse
-@_format("text", "json")
-@click.option("--out", metavar="FILE", help="Also write the plan to a file that `apply FILE` keeps to.")
+@_format("text", "json", "markdown", "html")
+@_max_size
+@click.option(
+    "--out",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="Also write the plan to a file that `apply FILE` keeps to.",
+)
 @click.option(
     "--detailed-exitcode", is_flag=True, help="End with 2 if there are changes, 5 or 6 if something waits."
 )
@@ -127,17 +195,19 @@ def plan(**options: Any) -> int:
 @cli.command()
 @_specs
 @_selection
+@_shard
 @_rehearse
-@_format("text", "json")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, hidden=True)
+@_format("text", "json", "markdown")
+@_max_size
+@_yes
+@click.option("--verify", is_flag=True, help="Then try every key: a token, and one harmless request.")
 @click.option(
-    "--timeout",
-    default="30m",
-    show_default=True,
-    metavar="DURATION",
-    help="What is not finished by then is pending.",
+    "--approved",
+    metavar="FILE",
+    help="With a shard: the whole that it belongs to, as `report merge --out` approved it.",
 )
+@click.option("--dry-run", is_flag=True, hidden=True)
+@_timeout
 def apply(**options: Any) -> int:
     """Plan, ask, and do it. Given a plan file: do exactly that, or refuse."""
     from btp_reconcile.cli import work
@@ -149,26 +219,110 @@ def apply(**options: Any) -> int:
     return work.apply(**options)
 
 
-@cli.command()
+@cli.command("drift")
 @_specs
+@_only
+@_shard
+@_rehearse
+@_format("text", "json", "markdown", "html", "junit", "sarif")
+@_max_size
 @click.option(
-    "--target",
-    multiple=True,
-    metavar="ADDRESS",
-    help="Only this, what stands in it, and what it needs; subaccount:NAME works, too.",
+    "--metrics", metavar="FILE", help="Also write metrics for the node exporter's textfile collector."
 )
+@click.option(
+    "--baseline", metavar="FILE", help="What differs as this file says is known, and does not count."
+)
+@click.option(
+    "--write-baseline", metavar="FILE", help="Accept what differs now, so that only new drift counts."
+)
+@click.option(
+    "--every",
+    metavar="DURATION",
+    help="As a service: check at once and then every 15m, say, until it is stopped; 1m is the least.",
+)
+@click.option(
+    "--listen",
+    metavar="ADDRESS",
+    help="With --every: answer /metrics, /healthz and /readyz there, like 127.0.0.1:9464.",
+)
+@click.option(
+    "--jitter",
+    type=click.IntRange(0, 50),
+    metavar="PERCENT",
+    help="With --every: how much an interval varies, 10 unless said otherwise.",
+)
+@click.option(
+    "--notify",
+    metavar="URL",
+    help="Tell this webhook when the state changes; better said as RECONCILE_WEBHOOK, because it is a secret.",
+)
+@click.option(
+    "--notify-format",
+    type=click.Choice(["json", "slack", "teams"]),
+    help="The shape in which it is told: json unless said otherwise.",
+)
+@click.option(
+    "--notify-state",
+    metavar="FILE",
+    help="What was told last, so that only news is told; without it and --every each drift is.",
+)
+def compare(**options: Any) -> int:
+    """Compare the platform with the specs. Reads only; ends with 2 if they differ."""
+    from btp_reconcile.cli import drift
+
+    return drift.drift(**options)
+
+
+@cli.command("verify", epilog=VERDICTS)
+@_specs
+@_only
+@_shard
 @_rehearse
 @_format("text", "json")
-def drift(**options: Any) -> int:
-    """Compare the platform with the specs. Reads only; ends with 2 if they differ."""
+def try_keys(**options: Any) -> int:
+    """Try each key: a token, then one harmless call. Writes nothing."""
+    from btp_reconcile.cli import verify
+
+    return verify.verify(**options)
+
+
+@cli.command()
+@click.argument("what", nargs=-1, metavar="[ADDRESS]... [SPEC]...")
+@click.option("--due", is_flag=True, help="Whatever is due: what a schedule runs.")
+@_shard
+@_rehearse
+@_format("text", "json")
+@_at_most
+@_yes
+@_timeout
+def rotate(**options: Any) -> int:
+    """Make keys anew with overlap, and delete old ones whose time is over.
+
+    With an ADDRESS like key:prod/apim/transport this key, whether it is due or not; with --due every key whose
+    rotate_after has passed. Each new key is tried out and given to its consumers; the old one is deleted by a later
+    run, keep_old_for after every consumer has the new one.
+    """
     from btp_reconcile.cli import work
 
-    return work.drift(**options)
+    return work.rotate(**options)
 
 
 @cli.command()
 @_specs
+@click.option("--target", multiple=True, metavar="ADDRESS", help="Only this, and what stands in it.")
+@_rehearse
 @_format("text", "json")
+def keys(**options: Any) -> int:
+    """List every key: generations, age, end, where it was delivered, how it was last proven. Reads only."""
+    from btp_reconcile.cli import work
+
+    return work.keys(**options)
+
+
+@cli.command()
+@_specs
+@_format("text", "json", "markdown", "html")
+@_max_size
 @click.option(
     "--detailed-exitcode", is_flag=True, help="For a plan file: end as `plan --detailed-exitcode` did."
 )
@@ -177,6 +331,35 @@ def show(**options: Any) -> int:
     from btp_reconcile.cli import work
 
     return work.show(**options)
+
+
+@cli.command()
+@click.argument("specs", nargs=-1, metavar="[SPEC]... | PLANFILE", type=click.Path(readable=False))
+@_format("mermaid", "dot", "svg")
+def graph(**options: Any) -> int:
+    """Draw what depends on what: entitlement, instance, key, delivery, destination.
+
+    From specs nobody is asked and nothing from outside is read; from a saved plan it says what happens to each.
+    """
+    from btp_reconcile.cli import look
+
+    return look.graph(**options)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print what completes commands, options and files in a shell.
+
+    In bash:  source <(reconcile completion bash)    zsh: the same with zsh
+    In fish:  reconcile completion fish | source
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    if found is not None:
+        click.echo(found(cli, {}, "reconcile", "_RECONCILE_COMPLETE").source())
+    return 0
 
 
 @cli.command()
@@ -208,12 +391,69 @@ def catalogue(**options: Any) -> int:
     return about.catalogue(**options)
 
 
+SCHEMAS = (
+    "spec",
+    "plan",
+    "report",
+    "apply",
+    "verify",
+    "keys",
+    "baseline",
+    "check",
+    "problems",
+    "validation",
+)
+"""What has a published schema. (The list stands here too, so that --help needs no import.)"""
+
+
 @cli.command()
-def schema() -> int:
-    """Print the JSON Schema of a spec, for editors."""
+@click.argument("name", type=click.Choice(SCHEMAS), default="spec")
+def schema(**options: Any) -> int:
+    """Print a JSON Schema: of a spec, for editors, or of what --format json prints.
+
+    A drift check has the schema of a plan.
+    """
     from btp_reconcile.cli import about
 
-    return about.schema()
+    return about.schema(**options)
+
+
+@cli.command("export")
+@click.argument("subaccount")
+@_specs
+@_rehearse
+def export_live(**options: Any) -> int:
+    """Print what is live in a subaccount and in no spec yet, as a spec that adopts it. Reads only, and no secret.
+
+    SUBACCOUNT is a name in SPEC, or the id of one. SPEC says where it is and how it is opened; that alone is enough.
+    """
+    from btp_reconcile.cli import export
+
+    return export.export(**options)
+
+
+@cli.group("report")
+def reports() -> None:
+    """What many plans say together."""
+
+
+@reports.command("merge")
+@click.argument("plans", nargs=-1, required=True, metavar="PLAN.json...")
+@_format("text", "json")
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="Also write the sum to a file: the approval by which each shard is applied.",
+)
+def merge_plans(**options: Any) -> int:
+    """Put the saved plans of all shards together, and say whether the whole may be applied.
+
+    Quota and the share of deletions at once are decided here, over all subaccounts; ends with 4 if something stands
+    against it.
+    """
+    from btp_reconcile.cli import merge
+
+    return merge.merge(**options)
 
 
 @cli.group()
@@ -248,6 +488,16 @@ def reset(**options: Any) -> int:
 
 
 _STATE = click.option("--state", metavar="FILE", help="Where the sandbox keeps its world.")
+
+
+@sandbox.command()
+@click.argument("duration")
+@_STATE
+def advance(**options: Any) -> int:
+    """Let time pass in it, like 20d: keys age, certificates end, tokens expire."""
+    from btp_reconcile.cli import emulator
+
+    return emulator.advance(**options)
 
 
 class _Catalogued(click.Command):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from btp_reconcile import pipeline
 from btp_reconcile.cli import talk
-from btp_reconcile.core import report
+from btp_reconcile.core import published, report
 from btp_reconcile.core.errors import UsageError
 from btp_reconcile.kinds import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from btp_reconcile.core.catalogue import Api
+    from btp_reconcile.core.catalogue import Api, Recipe
     from btp_reconcile.core.kind import Kind
 
 FIRST = """\
@@ -41,7 +41,10 @@ subaccounts:
         api: api-management                           # `reconcile catalogue` lists the names
         parameters: {{role: APIPortal.Administrator}}   # exactly the role that is needed, and no other
         keys:
-          transport: {{}}
+          transport: {{rotate_after: 60d}}              # a new key in time; the old one is kept a week longer
+    # What content transport calls, built from that key (needs access.destination):
+    # destinations:
+    #   APIManagement: {{recipe: api-management-transport, key: apim/transport}}
 """
 
 
@@ -86,6 +89,10 @@ def _fields(kind: Kind) -> Iterable[tuple[str, str]]:
     for shape in shapes:
         for field, said in shape.get("properties", {}).items():
             yield "", f"  {field:<14}{said.get('description') or _described(said)}"
+            needed = said.get("required", ())
+            for inner, below in said.get("properties", {}).items():
+                needs = "needed. " if inner in needed else ""
+                yield "dim", f"    {inner:<20}{needs}{below.get('description') or _described(below)}".rstrip()
 
 
 def _described(said: Mapping[str, Any]) -> str:
@@ -107,13 +114,26 @@ def catalogue(name: str | None, format_: str) -> int:
     known = pipeline.shipped_catalogue()
     if name is None:
         if format_ == "json":
-            talk.data([{"api": api.api, "service": api.service, "plan": api.plan} for api in known.apis])
+            apis = [{"api": api.api, "service": api.service, "plan": api.plan} for api in known.apis]
+            talk.data(
+                [*apis, *({"recipe": one.name, "services": list(one.services)} for one in known.recipes)]
+            )
         else:
             talk.lines(("", f"{api.api:<34}{api.service} / {api.plan}") for api in known.apis)
+            talk.lines(
+                ("", f"{one.name:<34}a destination, from a key of {' or '.join(one.services)}")
+                for one in known.recipes
+            )
+        return report.DONE
+    recipe = known.recipe(name)
+    if recipe is not None:
+        _show_recipe(recipe, format_)
         return report.DONE
     api = known.named(name)
     if api is None:
-        raise UsageError(f"the catalogue has no {name!r}{talk.nearest(name, known.by_name)}")
+        names = [*known.by_name, *(one.name for one in known.recipes)]
+        raise UsageError(f"the catalogue has no {name!r}{talk.nearest(name, names)}")
+    builds = [one.name for one in known.recipes if api.service in one.services]
     if format_ == "json":
         talk.data(
             {
@@ -126,15 +146,53 @@ def catalogue(name: str | None, format_: str) -> int:
                 "replace_on": list(api.replace_on),
                 "regions": list(api.regions),
                 "consumers": list(api.consumers),
+                "recipes": builds,
                 "notes": list(api.notes),
             }
         )
     else:
-        talk.lines(_about(api))
+        talk.lines(_about(api, [one for one in known.recipes if one.name in builds]), wrap=True)
     return report.DONE
 
 
-def _about(api: Api) -> Iterable[tuple[str, str]]:
+def _show_recipe(recipe: Recipe, format_: str) -> None:
+    """What a recipe builds."""
+    if format_ == "json":
+        talk.data(
+            {
+                "recipe": recipe.name,
+                "title": recipe.title,
+                "services": list(recipe.services),
+                "destination": recipe.destination,
+                "parameters": dict(recipe.parameters),
+                "properties": dict(recipe.properties),
+                "own": dict(recipe.own),
+                "own_elsewhere": dict(recipe.elsewhere.own),
+                "notes": list(recipe.notes),
+            }
+        )
+    else:
+        talk.lines(_about_recipe(recipe), wrap=True)
+
+
+def _about_recipe(recipe: Recipe) -> Iterable[tuple[str, str]]:
+    yield "bold", f"{recipe.name}: {recipe.title}"
+    yield "", f"  from a key  of {' or '.join(recipe.services)}"
+    for name, value in recipe.parameters.items():
+        yield "", f"              whose instance has {name} {value}"
+    if recipe.destination:
+        yield "", f"  called      {recipe.destination}, exactly so"
+    for name, text in recipe.properties.items():
+        yield "", f"  property    {name}: {text}"
+    for name, what in recipe.own.items():
+        yield "", f"  needs       {name}: {what}"
+    for name, what in recipe.elsewhere.own.items():
+        yield "", f"  needs       {name}, if the key is of another subaccount: {what}"
+    for text in recipe.notes:
+        yield "", f"  note        {text}"
+
+
+def _about(api: Api, recipes: Sequence[Recipe]) -> Iterable[tuple[str, str]]:
     yield "bold", f"{api.api}: {api.title}"
     yield "", f"  service     {api.service}"
     yield "", f"  plan        {api.plan}"
@@ -145,6 +203,8 @@ def _about(api: Api) -> Iterable[tuple[str, str]]:
         yield "", f"  parameter   {parameter}" + (f": {values}" if values else "")
     if api.replace_on:
         yield "", f"  a new one   when {', '.join(api.replace_on)} changes"
+    for recipe in recipes:
+        yield "", f"  recipe      {recipe.name}: {recipe.title}"
     for title, texts in (("used by", api.consumers), ("known error", _errors(api)), ("note", api.notes)):
         for text in texts:
             yield "", f"  {title:<11} {text}"
@@ -156,7 +216,7 @@ def _errors(api: Api) -> tuple[str, ...]:
     return tuple(f"{one.match!r}: {one.meaning}" for one in api.errors)
 
 
-def schema() -> int:
-    """The JSON Schema of a spec."""
-    talk.lines([("", pipeline.schema_text().rstrip())])
+def schema(name: str) -> int:
+    """The JSON Schema of a spec, or of what is printed and written."""
+    talk.document(pipeline.schema_text() if name == "spec" else published.text(name))
     return report.DONE

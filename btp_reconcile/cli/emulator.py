@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile import pipeline
 from btp_reconcile.cli import talk
+from btp_reconcile.cli.work import span
 from btp_reconcile.cli.world import (
     holds_a_world,
     open_sandbox,
@@ -107,6 +109,10 @@ def _sign_in(served: Served, subaccounts: dict[str, Subaccount], state: Path) ->
         who = f"--client-id {shlex.quote(key['clientid'])} --client-secret {shlex.quote(key['clientsecret'])}"
         yield "", f"  smctl login -a {key['sm_url']} --auth-flow client-credentials {who}{skip}"
         yield "", f"  export BTP_SERVICE_MANAGER_KEY={shlex.quote(json.dumps(key))}"
+        if guid in access["destination"]:
+            yield "", ""
+            yield "bold", f"Destinations of {names.get(guid, guid)}"
+            yield "", f"  export BTP_DESTINATION_KEY={shlex.quote(json.dumps(access['destination'][guid]))}"
     if not access["service_manager"]:
         yield "", ""
         yield (
@@ -213,14 +219,33 @@ def _json_or_text(text: str) -> Any:
 
 
 def reset(state: str | None) -> int:
-    """Forget the world. Deletes nothing that is none."""
+    """Forget the world, and what rehearsals have delivered. Deletes nothing that is none."""
     path = state_file(state)
     if not path.exists():
         talk.lines([("", f"{path}: there was nothing to forget")])
         return report.DONE
     if not path.is_file() or not holds_a_world(path):
         raise UsageError(f"{path} holds something else than a sandbox's world, so it stays")
-    for one in (path, path.with_name(f"{path.name}.pem")):
+    # The world goes last: a reset that was cut short can be repeated.
+    kept, delivered, files = (path.with_name(f"{path.name}.{end}") for end in ("pem", "delivered", "files"))
+    if files.is_dir() and not files.is_symlink():
+        shutil.rmtree(files)
+    for one in (kept, delivered, path):
         one.unlink(missing_ok=True)
     talk.lines([("", f"{path}: forgotten")])
+    return report.DONE
+
+
+def advance(duration: str, state: str | None) -> int:
+    """Let time pass there: keys age, certificates end, tokens expire."""
+    seconds = span(duration, "DURATION")
+    sandbox = open_sandbox(state)
+    with sandbox.hold() as world:
+        if world.mode == "seconds":
+            raise UsageError(
+                "this sandbox was served and lives in real time; `reconcile sandbox reset` begins another"
+            )
+        world.advance(seconds)
+        now = world.stamp()
+    talk.lines([("", f"it is {now} there now")])
     return report.DONE

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from btp_reconcile.cli import written
 from btp_reconcile.core import report
 from btp_reconcile.core.errors import Refused, UsageError
 from btp_reconcile.core.model import Address, Problem
-from btp_reconcile.core.view import Policy
+from btp_reconcile.core.shards import Shard
+from btp_reconcile.core.view import AT_MOST, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from btp_reconcile.pipeline import Planned
+
+INDEX = "JOB_COMPLETION_INDEX"
+"""Set by Kubernetes in every pod of an Indexed Job, counted from 0 (Kubernetes documentation, "Indexed Job")."""
 
 FAR = 1e11
 """No moment that a plan was made at is further from 1970; neither is infinity, nor what is no number."""
@@ -35,6 +38,14 @@ class Promise:
     allow: tuple[str, ...]
     reapply: tuple[str, ...]
     sandbox: bool
+    at_most: int = AT_MOST
+    only_due: bool = False
+    shard: str = ""
+    """Which part of the specs, like `3/16`; empty: all."""
+
+    @property
+    def part(self) -> Shard | None:
+        return Shard.parse(self.shard) if self.shard else None
 
     def policy(self) -> Policy:
         return Policy(
@@ -42,7 +53,9 @@ class Promise:
             self.prune,
             addresses(self.target, "--target"),
             frozenset(self.allow),
-            frozenset(addresses(self.reapply, "--reapply")),
+            frozenset(addresses(self.reapply, "rotate" if self.only_due else "--reapply")),
+            self.at_most,
+            self.only_due,
         )
 
 
@@ -58,7 +71,27 @@ def read(specs: Sequence[str]) -> dict[str, Any] | None:
     """The plan file, if that is what was given. Several files, or YAML, are specs."""
     if len(specs) != 1 or not specs[0].endswith(".json"):
         return None
-    file = specs[0]
+    saved = _read(specs[0])
+    if "promise" not in saved:
+        if "merged" in saved:
+            raise UsageError(
+                f"{specs[0]} is the sum of all shards, and not applied itself: "
+                f"`reconcile apply SHARD.json --approved {specs[0]}` applies each"
+            )
+        raise UsageError(f"{specs[0]} is a plan, but not one that was saved to be applied: use plan --out")
+    return saved
+
+
+def merged(specs: Sequence[str]) -> dict[str, Any] | None:
+    """The sum of all shards, if that is what was given: it can be shown."""
+    if len(specs) != 1 or not is_one(specs[0]):
+        return None
+    saved = _read(specs[0])
+    return saved if "merged" in saved else None
+
+
+def _read(file: str) -> dict[str, Any]:
+    """A file that this program wrote, whole. Raises UsageError."""
     try:
         with Path(file).open(encoding="utf-8") as stream:
             saved = json.load(stream)
@@ -70,8 +103,8 @@ def read(specs: Sequence[str]) -> dict[str, Any] | None:
         raise UsageError(f"{file} is no plan file: `reconcile plan --out {file}` writes one")
     if saved.get("version") != report.VERSION:
         raise UsageError(f"{file} was written by another version of reconcile: plan again")
-    if "promise" not in saved:
-        raise UsageError(f"{file} is a plan, but not one that was saved to be applied: use plan --out")
+    if "promise" not in saved and "merged" not in saved:
+        return saved
     if saved.pop("checksum", None) != _checksum(saved):
         raise UsageError(f"{file} was changed after it was written: plan again")
     return saved
@@ -104,6 +137,8 @@ def promise(saved: Mapping[str, Any], file: str) -> Promise:
         or not isinstance(said.get("now"), (int, float))
         or not abs(said["now"]) < FAR
         or any(not isinstance(said.get(one), bool) for one in ("prune", "sandbox"))
+        or type(said.get("at_most")) is not int
+        or not _is_shard(said.get("shard", ""))
         or not isinstance(saved.get("digest"), str)
         or not isinstance(saved.get("changes"), list)
     ):
@@ -116,12 +151,71 @@ def promise(saved: Mapping[str, Any], file: str) -> Promise:
         tuple(said["allow"]),
         tuple(said["reapply"]),
         said["sandbox"],
+        said["at_most"],
+        shard=said.get("shard", ""),
     )
+
+
+def shard_of(text: str | None, environment: Mapping[str, str]) -> str:
+    """What `--shard` means, like `3/16`; empty where it was not said. Raises UsageError."""
+    if text is None:
+        return ""
+    try:
+        return str(Shard.parse(text, environment.get(INDEX)))
+    except ValueError as error:
+        raise UsageError(f"--shard: {error}") from None
+
+
+def _is_shard(text: Any) -> bool:
+    try:
+        return not text or str(Shard.parse(text)) == text
+    except (TypeError, ValueError):
+        return False
+
+
+def whole(files: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """The saved plans of shards. Raises UsageError for anything else."""
+    found = []
+    for file in files:
+        saved = read([file])
+        if saved is None or not isinstance(saved.get("partial"), dict):
+            raise UsageError(
+                f"{file} is no plan of a shard: `reconcile plan --shard 1/N --out {file}` writes one"
+            )
+        promise(saved, file)
+        found.append((file, saved))
+    return found
+
+
+def approve(file: str, planned: Planned) -> None:
+    """Act on a part only if the whole was approved with it. Raises UsageError or Refused."""
+    part = planned.prepared.wanted.part
+    if part is None:
+        raise UsageError("--approved belongs to a shard: add --shard, or give the saved plan of one")
+    merged = _read(file).get("merged")
+    try:
+        digests = merged["shards"] if isinstance(merged, dict) else None
+        mine = digests.get(str(part.shard)) if isinstance(digests, dict) else None
+    except KeyError:
+        digests = mine = None
+    if digests is None:
+        raise UsageError(
+            f"{file} is no approval: `reconcile report merge PLAN.json… --out {file}` writes one"
+        )
+    if _read(file).get("objections"):
+        said = (
+            f"{file} is not approved: something stands against the whole, `reconcile show {file}` says what"
+        )
+        raise Refused([Problem("plan/shards", said, hint="answer it, plan all shards again, and merge them")])
+    if mine != planned.plan.digest:
+        said = f"shard {part.shard} would do something else now than was approved with {file}"
+        hint = "plan all shards again, and have them merged"
+        raise Refused([Problem("plan/stale", said, hint=hint)])
 
 
 def keep(planned: Planned, saved: Mapping[str, Any], file: str) -> None:
     """Act only if the same plan comes out again, and is what the file shows to whoever approves it."""
-    made = report.plan_json(planned.plan, planned.prepared.wanted.subaccounts)
+    made = report.plan_json(planned.plan, planned.prepared.wanted.places)
     now, then = _by_address(made["changes"]), _by_address(saved["changes"])
     decided = {address: _decided(one) for address, one in now.items()}
     try:
@@ -167,36 +261,18 @@ def check_name(out: str) -> None:
         return
     if not out.endswith(".json"):
         raise UsageError(f"--out: name it something.json, so that `apply` knows it as a plan; {out!r} is not")
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(
-            f"--out: {out} is a folder" if path.is_dir() else f"--out: there is no folder {path.parent}"
-        )
+    written.check(out, "--out")
 
 
 def write(out: str, shown: Mapping[str, Any], promise: Promise) -> None:
     """Save a plan so that it can be applied as it was shown."""
-    saved = {**shown, "promise": asdict(promise)}
+    save(out, {**shown, "promise": asdict(promise)})
+
+
+def save(out: str, saved: Mapping[str, Any]) -> None:
+    """Write a file that shows when it was changed."""
     text = json.dumps({**saved, "checksum": _checksum(saved)}, indent=2) + "\n"
     try:
-        _write_private(Path(out), text)
+        written.write(Path(out), text)
     except OSError as error:
         raise OSError(error.errno, f"the plan could not be written: {error.strerror}", out) from None
-
-
-def _write_private(path: Path, text: str) -> None:
-    """A whole file or none, readable by its owner only. A pipe or a device is written to, never replaced."""
-    if path.exists() and not path.is_file():
-        with path.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-        return
-    real = path.resolve()  # a link stays a link
-    descriptor, temporary = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(real)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -69,7 +69,7 @@ def _wrapped(text: str) -> str:
     return "\n".join(broken)
 
 
-def _echo(text: str, *, error: bool = False, end: bool = True) -> None:
+def _echo(text: str | bytes, *, error: bool = False, end: bool = True) -> None:
     """Print. A reader that has had enough (`| head`) does not stop what was asked for, nor change how it ends."""
     try:
         click.echo(text, err=error, nl=end)
@@ -88,6 +88,11 @@ def _nobody_listens(descriptor: int) -> None:
 def data(value: Any) -> None:
     """Print JSON, one value, readable."""
     _echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def document(text: str) -> None:
+    """Print a page, a comment or a picture: always UTF-8, whatever the locale says, and without colour."""
+    _echo(text.encode("utf-8", "replace"), end=False)
 
 
 def say(text: str) -> None:
@@ -140,19 +145,30 @@ def ended(error: Exception) -> int:
         extra = EXTRAS[error.name]
         say(f"this needs {error.name}, which is not installed: pip install 'btp-reconcile[{extra}]'")
         return report.USAGE
-    if isinstance(error, OSError):
-        say(f"{error.filename or 'this machine'}: {error.strerror or error}")
+    if isinstance(error, OSError) and error.strerror:
+        say(f"{error.filename or 'this machine'}: {error.strerror}")
         return report.FAILED
     if type(error).__name__ == "Interrupted":
         return stopped()
     if os.environ.get("RECONCILE_DEBUG"):
-        import traceback
-
-        traceback.print_exception(error)
+        _echo(_traced(error), error=True, end=False)
     say(
         f"this is a defect of reconcile: {type(error).__name__} at {_place(error)}; please report it (RECONCILE_DEBUG=1 shows more)"
     )
     return report.FAILED
+
+
+def _traced(error: BaseException) -> str:
+    """Where it happened, and how it came to it: types and places. What an error says may quote a secret."""
+    import traceback
+
+    parts: list[str] = []
+    found: BaseException | None = error
+    while found is not None and len(parts) < 10:
+        places = "".join(traceback.format_tb(found.__traceback__))
+        parts.append(f"{places}{type(found).__module__}.{type(found).__qualname__}\n")
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    return "caused by\n".join(parts)
 
 
 STOPPED = "stopped; what had been started goes on at the platform, run again to finish it"
@@ -164,7 +180,13 @@ def stopped() -> int:
     return report.PENDING
 
 
-EXTRAS = {"cheroot": "sandbox", "cryptography": "sandbox", "jwt": "sandbox"}
+EXTRAS = {
+    "cheroot": "sandbox",
+    "hvac": "vault",
+    "jwt": "sandbox",
+    "kubernetes": "kubernetes",
+    "nacl": "github",
+}
 """Modules that come with an extra → its name."""
 
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import json
 import os
 import re
 import signal
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from importlib import util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from btp_reconcile.cli import talk
 from btp_reconcile.core import report
-from btp_reconcile.core.errors import UsageError
+from btp_reconcile.core.errors import Blame, PlatformError, UsageError
 from btp_reconcile.core.resolve import api_of_landscape
+from btp_reconcile.core.sink import Around
 from btp_reconcile.edges import load
 from btp_reconcile.edges.clock import MovingClock, WallClock
+from btp_reconcile.edges.consumers import Consumers, Rehearsed
 from btp_reconcile.pipeline import World
+from btp_reconcile.sinks import SINKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from btp_reconcile.cli.talk import Events
     from btp_reconcile.core.model import Subaccount, Wanted
     from btp_reconcile.edges.access import Platform
+    from btp_reconcile.edges.client import Client
+    from btp_reconcile.edges.tokens import People
     from btp_reconcile.sandbox import Sandbox
 
 STATE = "RECONCILE_SANDBOX"
@@ -65,12 +72,23 @@ class Setting:
     state: str | None
     allow_host: tuple[str, ...]
     parallel: int
+    allow_commands: bool = False
+    sandbox_deliver: tuple[str, ...] = ()
+    lasting: Lasting | None = None
+    """Of a service: what its worlds have in common."""
 
     @contextlib.contextmanager
     def world(self, events: Events) -> Iterator[World]:
         """The world, for as long as a command needs it."""
         if self.state and not self.sandbox:
             raise UsageError("--state is where --sandbox keeps its world: add --sandbox, or leave it out")
+        names = [sink.name for sink in SINKS]
+        for name in self.sandbox_deliver:
+            if not self.sandbox:
+                raise UsageError("--sandbox-deliver belongs to a rehearsal: add --sandbox, or leave it out")
+            if name not in names:
+                said = talk.nearest(name, names)
+                raise UsageError(f"--sandbox-deliver: there is no sink {name}{said}")
         if self.sandbox:
             with self._rehearsal(events) as world:
                 yield world
@@ -84,17 +102,24 @@ class Setting:
         from btp_reconcile.edges.client import Client  # what asks nobody does not need it, and starts sooner
 
         clock = WallClock()
-        stopping = _Stopping(clock)
         hosts = (*self.allow_host, *os.environ.get("RECONCILE_HOSTS", "").replace(",", " ").split())
         home = Path(os.environ["CF_HOME"]) if os.environ.get("CF_HOME") else _home()
         with (
             Client(clock=clock, events=events, allow_hosts=hosts, parallel=self.parallel) as client,
-            stopping,
+            self._stopping(clock) as stopping,
+            contextlib.ExitStack() as closing,
         ):
+            closing.callback(self._count, client)
+
+            def platform(wanted: Wanted) -> Platform:
+                consumers = Consumers(SINKS, wanted.access, self._around(client, clock, os.environ))
+                closing.callback(consumers.close)
+                return Platform(client, wanted.access, os.environ, home, consumers, self._people())
+
             yield World(
                 os.environ,
                 read_outside,
-                lambda wanted: Platform(client, wanted.access, os.environ, home),
+                platform,
                 clock,
                 events,
                 parallel=self.parallel,
@@ -111,12 +136,26 @@ class Setting:
         with sandbox.hold() as inside:
             # A world that was served lives in real seconds, and time spent waiting for it is real.
             clock = WallClock() if inside.mode == "seconds" else MovingClock(inside.now())
-        stopping = _Stopping(clock)
         adapter = InProcessAdapter(sandbox)
-        with Client(clock=clock, events=events, adapter=adapter, parallel=self.parallel) as client, stopping:
+        beside = state_file(self.state)
+        scratch = beside.with_name(f"{beside.name}.files")
+        really = frozenset(self.sandbox_deliver)
+        with (
+            Client(clock=clock, events=events, adapter=adapter, parallel=self.parallel) as client,
+            self._stopping(clock) as stopping,
+            contextlib.ExitStack() as closing,
+        ):
+            closing.callback(self._count, client)
 
             def platform(wanted: Wanted) -> Platform:
-                return Platform(client, rehearse(sandbox, wanted), {}, None)
+                environment = {name: text for name, text in os.environ.items() if really}
+                around = self._around(client, clock, environment)
+                real = Consumers(SINKS, wanted.access, around)
+                files = Consumers(SINKS, {}, replace(around, folder=lambda path: _inside(scratch, path)))
+                where = beside.with_name(f"{beside.name}.delivered")
+                consumers = Rehearsed(SINKS, where, really, real, files)
+                closing.callback(consumers.close)
+                return Platform(client, rehearse(sandbox, wanted), {}, None, consumers, self._people())
 
             yield World(
                 os.environ,
@@ -125,10 +164,55 @@ class Setting:
                 clock,
                 events,
                 rehearsal=True,
+                really=really,
                 parallel=self.parallel,
                 stopped=lambda: stopping.asked,
                 served=within_sandbox,
             )
+
+    def _stopping(self, clock: WallClock | MovingClock) -> contextlib.AbstractContextManager[Stopping]:
+        if self.lasting is None:
+            return Stopping(clock)
+        self.lasting.stopping.clock = clock
+        return contextlib.nullcontext(self.lasting.stopping)
+
+    def _people(self) -> People | None:
+        return None if self.lasting is None else self.lasting.people
+
+    def _count(self, client: Client) -> None:
+        """Take note of what was asked, for who counts over many worlds."""
+        if self.lasting is not None:
+            for (service, _), number in client.counts.items():
+                self.lasting.requests[service] += number
+
+    def _around(
+        self, client: Client, clock: WallClock | MovingClock, environment: Mapping[str, str]
+    ) -> Around:
+        """What sinks may use of the world."""
+        return Around(
+            environment,
+            check=lambda url: client.check("sink", url),
+            folder=lambda path: str(Path(path).expanduser().absolute()),
+            commands=self.allow_commands,
+            now=clock.now,
+        )
+
+
+def _inside(scratch: Path, path: str) -> str:
+    """A path of a rehearsal: the same below a folder of the sandbox's, which is made."""
+    parts = [part for part in Path(path).absolute().parts[1:] if part not in {"..", "."}]
+    folder = scratch
+    for part in (
+        "",
+        *parts[:-1],
+    ):  # one by one: `parents` makes folders that others may write, if the umask lets it
+        folder /= part
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            why = error.strerror or "it cannot be made"
+            raise PlatformError(Blame("file", url=str(folder), message=f"{folder}: {why}")) from None
+    return str(scratch.joinpath(*parts))
 
 
 def read_outside(path: str, spec_file: str) -> str:
@@ -138,8 +222,8 @@ def read_outside(path: str, spec_file: str) -> str:
 
 def open_sandbox(given: str | None, seed: int = 0, time: str = "looks") -> Sandbox:
     """The sandbox in its file. Raises UsageError when that cannot be."""
-    for module in talk.EXTRAS:
-        if util.find_spec(module) is None:  # found out before there is half a world
+    for module, extra in talk.EXTRAS.items():
+        if extra == "sandbox" and util.find_spec(module) is None:  # found out before there is half a world
             raise ModuleNotFoundError(name=module)
     from btp_reconcile.sandbox import Sandbox
 
@@ -211,8 +295,11 @@ def rehearse(sandbox: Sandbox, wanted: Wanted) -> Mapping[str, Mapping[str, Any]
     for name, one in within_sandbox(wanted).subaccounts.items():
         mine: dict[str, Any] = {"central": {"service_key": json.dumps(keys["central"])}}
         manager = keys["service_manager"].get(one.id)
-        if manager is not None:
+        if manager is not None and not _bootstraps(wanted, name, "service_manager"):
             mine["service_manager"] = {"service_key": json.dumps(manager)}
+        opened = keys.get("destination", {}).get(one.id)
+        if opened is not None and not _bootstraps(wanted, name, "destination"):
+            mine["destination"] = {"service_key": json.dumps(opened)}
         if one.cloud_foundry is not None:
             # Everywhere the same user; also where the subaccount has no organization, so that this is what is said.
             user = next(iter(keys["cloud_foundry"].values()), None)
@@ -220,6 +307,12 @@ def rehearse(sandbox: Sandbox, wanted: Wanted) -> Mapping[str, Mapping[str, Any]
                 mine["cloud_foundry"] = {"username": user["username"], "password": user["password"]}
         access[name] = mine
     return access
+
+
+def _bootstraps(wanted: Wanted, subaccount: str, service: str) -> bool:
+    """Is this service opened by what the run itself makes? Then that is rehearsed, too."""
+    said = wanted.access.get(subaccount, {}).get(service)
+    return isinstance(said, dict) and bool(said.get("bootstrap"))
 
 
 def _named_apart(sandbox: Sandbox, document: dict[str, Any]) -> dict[str, Any]:
@@ -234,23 +327,33 @@ def _named_apart(sandbox: Sandbox, document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "subaccounts": subaccounts}
 
 
-class _Stopping:
+class Stopping:
     """Ctrl-C and SIGTERM ask the run to stop; what had been started stays started.
 
-    A second one ends it at once, and so does time: an answer that does not come is not waited for.
+    A second one ends it at once, and so does time: an answer that does not come is not waited for. `code` and `words` are
+    how it ends then. `pausing` is a clock that somebody may wait by beside `clock`.
     """
 
-    def __init__(self, clock: WallClock | MovingClock) -> None:
+    def __init__(
+        self,
+        clock: WallClock | MovingClock,
+        code: int = report.PENDING,
+        words: str = talk.STOPPED,
+        pausing: WallClock | None = None,
+    ) -> None:
         self.asked = False
-        self._clock = clock
+        self.clock = clock
+        self._pausing = pausing
+        self._end = functools.partial(_end_at_once, code, words)
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         import threading
 
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._stop)
+        return self
 
     def __exit__(self, *reason: object) -> None:
         for number, handler in self._before.items():
@@ -258,22 +361,34 @@ class _Stopping:
 
     def _stop(self, number: int, frame: object) -> None:
         if self.asked:
-            _end_at_once(number, frame)
+            self._end(number, frame)
         self.asked = True
-        if isinstance(self._clock, WallClock):
-            self._clock.stop()
+        for clock in (self.clock, self._pausing):
+            if isinstance(clock, WallClock):
+                clock.stop()
         # Stays set to the very end: a thread that waits for an answer would hold up the interpreter, too.
-        signal.signal(signal.SIGALRM, _end_at_once)
+        signal.signal(signal.SIGALRM, self._end)
         signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
 
-def _end_at_once(number: int, frame: object) -> None:  # noqa: ARG001 - the shape signal handlers have
-    """The process is gone in a moment, with the code of a run that is to be repeated; temporary files go first."""
+@dataclass
+class Lasting:
+    """What outlives one look at the world, in a service that looks again and again."""
+
+    stopping: Stopping
+    people: People
+    """A password that was refused is not tried again by the next check: repeats lock accounts."""
+    requests: Counter[str] = field(default_factory=Counter)
+    """Requests sent, by service."""
+
+
+def _end_at_once(code: int, words: str, number: int, frame: object) -> None:  # noqa: ARG001 - signal handlers
+    """The process is gone in a moment, with the code it was given; temporary files go first."""
     cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress line hides it
     with contextlib.suppress(OSError):
-        os.write(2, f"{cursor}{talk.STOPPED}\n".encode())
+        os.write(2, f"{cursor}{words}\n".encode())
     atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way to end while threads wait, and leave no file
-    os._exit(report.PENDING)
+    os._exit(code)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from btp_reconcile.core.resolve import api_of_landscape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from btp_reconcile.core.destinations import Destination, Opened
     from btp_reconcile.core.merge import Node
     from btp_reconcile.core.shape import Found
 
@@ -62,6 +63,8 @@ class Declared:
     entitlements: list[Entitlement] = field(default_factory=list)
     instances: list[Instance] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
+    destinations: list[Destination] = field(default_factory=list)
+    opened: list[Opened] = field(default_factory=list)
 
 
 def check(specs: Sequence[Declared], found: Found) -> None:
@@ -73,6 +76,8 @@ def check(specs: Sequence[Declared], found: Found) -> None:
     _twice(instances, found)
     _names_taken(instances, found)
     _key_names(keys, {one.address for one in instances}, found)
+    for spec in specs:
+        _renamed(spec, found)
     _entitlements([one for spec in specs for one in spec.entitlements], instances, found)
 
 
@@ -214,6 +219,45 @@ def _key_names(keys: Sequence[Key], instances: set[Address], found: Found) -> No
             nodes = {known: other.node for known, other in names.items()}
             for name, one in names.items():
                 _generation(name, one, nodes, found)
+
+
+def _renamed(spec: Declared, found: Found) -> None:
+    """A name that something had before is nobody's now: it cannot stand beside, and two cannot have had it."""
+    things: list[Instance | Key] = [*spec.instances, *spec.keys]
+    declared = {one.address: one for one in things}
+    heirs: dict[Address, Instance | Key] = {}
+    for one in things:
+        node = one.node.get("renamed_from")
+        if node is None or not isinstance(node.value, str):
+            continue
+        before = Address(one.address.kind, (*one.address.path[:-1], node.value))
+        heir, beside = heirs.setdefault(before, one), declared.get(before)
+        if before == one.address:
+            found.say(
+                "spec/renamed-from",
+                f"{one.address} is called that already",
+                node,
+                "take `renamed_from` away, or name what it was called before",
+                one.address,
+            )
+        elif beside is not None:
+            found.say(
+                "spec/renamed-from",
+                f"{one.address} was {before} before, and that is declared, too",
+                node,
+                f"take `renamed_from` away if both are wanted; else take {node.value} away",
+                one.address,
+                (beside.node.place,),
+            )
+        elif heir is not one:
+            found.say(
+                "spec/renamed-from",
+                f"{heir.address} and {one.address} were both {before} before",
+                node,
+                "say `renamed_from` at one of them",
+                one.address,
+                (heir.node.place,),
+            )
 
 
 def _generation(name: str, one: Instance | Key, names: dict[str, Node], found: Found) -> None:

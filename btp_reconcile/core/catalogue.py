@@ -1,4 +1,4 @@
-"""What we know of single APIs: which service and plan, which parameters, how a key looks, what errors mean.
+"""What we know of single APIs: which service and plan, which parameters, how a key looks, what errors mean; and recipes.
 
 All of it is data in `catalogue/*.yaml` and in a user's own files; another API is another file and no code.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.core import merge
+from btp_reconcile.core import merge, recipes as recipes_
 from btp_reconcile.core.errors import SpecError
 from btp_reconcile.core.model import Source
 from btp_reconcile.core.shape import Found, Walker
@@ -63,6 +63,43 @@ class KeyShape:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """What differs for a recipe when the key is of another subaccount than the destination."""
+
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Properties that a spec must give itself → where to take them from."""
+    longest_name: int = 200
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a destination is built from a key."""
+
+    name: str
+    title: str
+    services: tuple[str, ...]
+    """Services whose keys it is for."""
+    properties: Mapping[str, str]
+    """Texts in which `${key#field}` stands for a field of the key, see `core/recipes.py`."""
+    destination: str = ""
+    """The only name its consumer looks for; empty: any."""
+    longest_name: int = 200
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Parameters that the key's instance must have."""
+    no_certificate: str = ""
+    """Why a key with a certificate does not do; empty: it does."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Properties that only a spec can give → what they are."""
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
+    once: str = ""
+    """Why there must not be two for keys of one instance; empty: there may be."""
+    key_shape: KeyShape | None = None
+    """Of keys of a service that is no API of the catalogue."""
+    notes: tuple[str, ...] = ()
+    source: Source | None = None
+
+
+@dataclass(frozen=True)
 class Api:
     """One API of the catalogue."""
 
@@ -84,6 +121,8 @@ class Api:
     key_parameters: Mapping[str, Any] = field(default_factory=dict)
     key_shape: KeyShape = field(default_factory=KeyShape)
     verify: tuple[Verify, ...] = ()
+    at_once: int = 0
+    """So many requests at once, at most, that the API's host takes from one client; 0: no limit is known."""
     errors: tuple[KnownError, ...] = ()
     spelling: Mapping[str, str] = field(default_factory=dict)
     """Wrong values and parameter names that are often written → the right ones."""
@@ -106,6 +145,18 @@ class Catalogue:
     """All APIs that are known, a user's own included."""
 
     apis: tuple[Api, ...] = ()
+    recipes: tuple[Recipe, ...] = ()
+
+    def recipe(self, name: str) -> Recipe | None:
+        """The recipe of that name."""
+        return next((one for one in self.recipes if one.name == name), None)
+
+    def shape_of(self, service: str, plan: str) -> KeyShape | None:
+        """How keys of this service and plan look; None when nobody has said."""
+        api = self.offered(service, plan)
+        if api is not None:
+            return api.key_shape
+        return next((one.key_shape for one in self.recipes if service in one.services), None)
 
     @cached_property
     def by_name(self) -> Mapping[str, Api]:
@@ -146,6 +197,40 @@ def _closed(title: str, properties: dict[str, Any]) -> dict[str, Any]:
     return {"title": title, "type": "object", "additionalProperties": False, "properties": properties}
 
 
+_KEY_SHAPE = _closed(
+    "key_shape",
+    {
+        "urls": _WORD_MAP,
+        "token_url": _text(),
+        "append_token_path": {"type": "boolean"},
+        "client_id": _text(),
+        "client_secret": _text(),
+        "certificate": _text(),
+        "private_key": _text(),
+        "cert_token_url": _text(),
+    },
+)
+
+_RECIPE = _closed(
+    "a recipe",
+    {
+        "title": _text(),
+        "services": _TEXTS,
+        "destination": _text(),
+        "longest_name": {"type": "integer", "minimum": 1},
+        "parameters": _WORD_MAP,
+        "no_certificate": _text(),
+        "properties": _WORD_MAP,
+        "own": _WORD_MAP,
+        "elsewhere": _closed(
+            "elsewhere", {"own": _WORD_MAP, "longest_name": {"type": "integer", "minimum": 1}}
+        ),
+        "once": _text(),
+        "key_shape": _KEY_SHAPE,
+        "notes": _TEXTS,
+    },
+)
+
 SCHEMA: dict[str, Any] = {
     **_closed(
         "a catalogue file",
@@ -172,19 +257,7 @@ SCHEMA: dict[str, Any] = {
             "parameters": _FREE,
             "replace_on": _TEXTS,
             "key_parameters": _FREE,
-            "key_shape": _closed(
-                "key_shape",
-                {
-                    "urls": _WORD_MAP,
-                    "token_url": _text(),
-                    "append_token_path": {"type": "boolean"},
-                    "client_id": _text(),
-                    "client_secret": _text(),
-                    "certificate": _text(),
-                    "private_key": _text(),
-                    "cert_token_url": _text(),
-                },
-            ),
+            "key_shape": _KEY_SHAPE,
             "verify": {
                 "type": "array",
                 "items": _closed(
@@ -198,6 +271,7 @@ SCHEMA: dict[str, Any] = {
                     },
                 ),
             },
+            "at_once": {"type": "integer", "minimum": 1},
             "errors": {
                 "type": "array",
                 "items": _closed(
@@ -215,6 +289,11 @@ SCHEMA: dict[str, Any] = {
             "refused": _WORD_MAP,
             "consumers": _TEXTS,
             "notes": _TEXTS,
+            "recipes": {
+                "type": "object",
+                "propertyNames": {"$ref": "#/$defs/name"},
+                "additionalProperties": _RECIPE,
+            },
         },
     ),
     "$defs": {"name": {}, "text": {}, "region": {}, "words": {}, "free": {}},
@@ -229,23 +308,29 @@ def build(documents: Sequence[Document]) -> Catalogue:
 
     Raises SpecError with every problem.
     """
-    found, apis = Found(), {}
+    found, apis, recipes = Found(), {}, {}
     for document in documents:
         walker = Walker(SCHEMA, found, Found())
         before = len(found.by_place)
         node = walker.walk(merge.nodes(document))
         top = Source(document.file)
-        for name in _REQUIRED:
+        alone = node.get("recipes") is not None and not node.value.keys() - {"recipes", "notes"}
+        for name in () if alone else _REQUIRED:
             if node.value.get(name) is None or node.value[name].gone:
                 found.say("catalogue/missing", f"a catalogue file needs '{name}'", top, f"add `{name}: …`")
         _inner(node, found)
         if len(found.by_place) == before:
             data = merge.plain(node)
-            apis[data["api"]] = _api(data, node.value["api"].key)
+            if not alone:
+                apis[data["api"]] = _api(data, node.value["api"].key)
+            for name, said in data.get("recipes", {}).items():
+                recipes[name] = _recipe(name, said, node.value["recipes"].value[name].key)
     problems = found.all()
     if problems:
         raise SpecError(problems)
-    return Catalogue(tuple(apis[name] for name in sorted(apis)))
+    return Catalogue(
+        tuple(apis[name] for name in sorted(apis)), tuple(recipes[name] for name in sorted(recipes))
+    )
 
 
 def _inner(node: merge.Node, found: Found) -> None:
@@ -256,6 +341,21 @@ def _inner(node: merge.Node, found: Found) -> None:
             for name in needed:
                 if isinstance(item.value, dict) and item.get(name) is None:
                     found.say("catalogue/missing", f"a known error needs '{name}'", item, f"add `{name}: …`")
+    for recipe, below in (node.get("recipes") or merge.Node({}, Source(""), Source(""))).items():
+        if not isinstance(below.value, dict):
+            continue
+        for name in ("title", "services", "properties"):
+            if below.get(name) is None:
+                message = f"recipe '{recipe}' needs '{name}'"
+                found.say("catalogue/missing", message, below, f"add `{name}: …`")
+        for name, text in (below.get("properties") or merge.Node({}, Source(""), Source(""))).items():
+            if isinstance(text.value, str) and "${" in recipes_.without(text.value).replace("$${", ""):
+                found.say(
+                    "catalogue/recipe",
+                    f"'{name}' of recipe '{recipe}' holds what is no reference to a key",
+                    text,
+                    "write ${key#url}, ${key#client_id} and the like; a literal ${ is written $${",
+                )
     urls = node.get("key_shape", "urls")
     requests = node.get("verify")
     for item in requests.value if requests and isinstance(requests.value, list) else ():
@@ -269,8 +369,15 @@ def _inner(node: merge.Node, found: Found) -> None:
             )
 
 
+def _recipe(name: str, data: dict[str, Any], source: Source) -> Recipe:
+    facts = {**data, "services": tuple(data["services"]), "notes": tuple(data.get("notes", ()))}
+    if "key_shape" in data:
+        facts["key_shape"] = KeyShape(**data["key_shape"])
+    return Recipe(**{**facts, "elsewhere": Elsewhere(**data.get("elsewhere", {}))}, name=name, source=source)
+
+
 def _api(data: dict[str, Any], source: Source) -> Api:
-    simple = ("api", "title", "service", "plan", "live_category", "protect", "help", "parameters")
+    simple = ("api", "title", "service", "plan", "live_category", "protect", "help", "parameters", "at_once")
     lists = ("regions", "replace_on", "consumers", "notes")
     maps = ("key_parameters", "spelling", "refused")
     facts: dict[str, Any] = {name: data[name] for name in (*simple, *maps) if name in data}

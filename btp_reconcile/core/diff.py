@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from btp_reconcile.core import marks
+from btp_reconcile.core import marks, rotation
 from btp_reconcile.core.life import generation_of, is_ours, whose
 from btp_reconcile.core.model import (
     Action,
@@ -37,6 +37,8 @@ class Differences:
     changes: tuple[Change, ...]
     objections: tuple[Problem, ...]
     unmanaged: tuple[Fact, ...]
+    leftover: tuple[Address, ...]
+    """The addresses that what is unmanaged would have, in its order."""
     view: View
 
 
@@ -48,15 +50,26 @@ def compare(
     _check_places(view)
     _check_orgs(view)
     compares = {kind.name: kind.compare for kind in kinds}
+    before = ""
     for resource in wanted.resources:
-        change = compares[resource.address.kind](resource, view)
+        if before == "key" != resource.address.kind:
+            rotation.capped(view)  # before their consumers are looked at
+        before = resource.address.kind
+        if resource.address.subaccount in wanted.theirs and not _looked_at(resource):
+            continue
+        change = compares[before](resource, view)
         if change is not None:
             view.changes[resource.address] = change
+    if before == "key":
+        rotation.capped(view)
+    rotation.settled(view)
     _wait_for_keys(view)
     _check_claims(view)
     leftover = _unmanaged(view)
     for change in _prune(leftover, view):
         view.changes.setdefault(change.address, change)
+    rotation.left_behind(view)
+    rotation.spared(view)
     _with_their_instances(view)
     _check_addresses(view)
     changes = _targeted(tuple(view.changes.values()), view)
@@ -65,19 +78,40 @@ def compare(
     for kind in kinds:
         view.objections.extend(kind.check([one for one in changes if one.address.kind == kind.name], view))
     kept = {change.address for change in changes}
-    objections = tuple(one for one in view.objections if _concerns(one, kept, view))
+    objections = tuple(
+        one for one in view.objections if _concerns(one, kept, view) and not _of_others(one, wanted)
+    )
     pruned = {fact.id for change in changes for fact in change.retired}
-    return Differences(changes, objections, tuple(one for one in leftover if one.id not in pruned), view)
+    unmanaged = tuple(one for one in leftover if one.id not in pruned and one.subaccount not in wanted.theirs)
+    return Differences(changes, objections, unmanaged, tuple(_address(one, view) for one in unmanaged), view)
+
+
+def _looked_at(resource: Resource) -> bool:
+    """Is it one that another shard works on, and that is needed here? Who only takes from our keys is just known."""
+    return resource.address.kind in {"instance", "key"}
+
+
+def _of_others(problem: Problem, wanted: Wanted) -> bool:
+    """Does it stand against what another shard does? That one says so."""
+    return problem.address is not None and problem.address.subaccount in wanted.theirs
 
 
 def _concerns(problem: Problem, kept: set[Address], view: View) -> bool:
+    if view.policy.only_due and problem.address is not None:
+        consumers = {one.address for key in kept for one in view.all_consumers.get(key, ())}
+        named = any(one.within(problem.address) for one in view.policy.reapply)
+        return problem.address in kept | consumers or named
     if not view.policy.targets or problem.address is None or problem.address in kept:
+        return True
+    if problem.code == "conflict/claimed-twice" and view.concern.get(problem.address) in kept:
         return True
     return any(problem.address.within(target) for target in view.policy.targets)
 
 
 def _targeted(changes: tuple[Change, ...], view: View) -> tuple[Change, ...]:
     """With `--target`: what was named, what stands in it, and what these need."""
+    if view.policy.only_due:
+        return rotation.lives(changes, view)
     if not view.policy.targets:
         return changes
     wanted = {
@@ -90,6 +124,8 @@ def _targeted(changes: tuple[Change, ...], view: View) -> tuple[Change, ...]:
             if (resource := view.resources.get(address))
             for needed in resource.requires
         } - wanted
+        # Who is filled from a key that is worked on is given the new one in the same run.
+        more |= {one.address for key in wanted for one in view.consumers.get(key, ())} - wanted
         if not more:
             return tuple(change for change in changes if change.address in wanted)
         wanted |= more
@@ -133,6 +169,7 @@ def _check_places(view: View) -> None:
 def _check_orgs(view: View) -> None:
     """An org belongs to one subaccount: if two lead to the same one, a thing of one would be taken for the other's."""
     seen: dict[str, Fact] = {}
+    _check_orgs_of_others(view)
     for space in view.facts.of("space"):
         first = seen.setdefault(str(space.attributes.get("org_id") or space.id), space)
         if first.subaccount != space.subaccount:
@@ -148,6 +185,27 @@ def _check_orgs(view: View) -> None:
             return
 
 
+def _check_orgs_of_others(view: View) -> None:
+    """The same, where another shard's subaccount is not looked at: by what the specs say of it."""
+    homes = {
+        (one.cloud_foundry.api, one.cloud_foundry.org): one
+        for name, one in view.wanted.subaccounts.items()
+        if name in view.wanted.theirs and one.cloud_foundry is not None
+    }
+    for place in view.wanted.places.values() if homes else ():
+        foundry = place.cloud_foundry
+        other = homes.get((foundry.api, foundry.org)) if foundry is not None else None
+        if foundry is not None and other is not None:
+            view.objections.append(
+                Problem(
+                    "subaccount/same-org",
+                    f"subaccounts {other.name} and {place.name} lead to the same Cloud Foundry org {foundry.org!r}",
+                    place.source,
+                    hint="an org belongs to one subaccount: correct cloud_foundry.org of one of them",
+                )
+            )
+
+
 def _check_claims(view: View) -> None:
     """One thing cannot be two: a spec that adopts what another address stands for would take it away from that."""
     holders: dict[FactKey, Change] = {}
@@ -157,6 +215,7 @@ def _check_claims(view: View) -> None:
             first = holders.setdefault(key, change)
             if first is not change and (first.acts or change.acts):
                 named = next(one.name for one in facts if key_of(one) == key)
+                view.concern[change.wanted.address if change.wanted else change.address] = first.address
                 view.object(
                     "conflict/claimed-twice",
                     f"{first.address} and {change.address} both stand for {key[0]} {named!r}",
@@ -171,7 +230,7 @@ def _check_addresses(view: View) -> None:
     known = [*view.resources, *view.changes]
     for option, addresses in (("--target", view.policy.targets), ("--reapply", sorted(view.policy.reapply))):
         for address in addresses:
-            if any(one.within(address) for one in known):
+            if any(one.within(address) for one in known) or address.subaccount in view.wanted.theirs:
                 continue
             near = get_close_matches(str(address), map(str, known), 1)
             view.objections.append(
@@ -190,7 +249,8 @@ def _unmanaged(view: View) -> list[Fact]:
     """Carries the mark of a loaded spec, and nothing in that spec stands for it."""
     undecided: dict[tuple[str, str, str], list[Resource]] = defaultdict(list)
     for resource in _undecided(view):
-        undecided[resource.address.kind, resource.address.subaccount, resource.mark.name].append(resource)
+        for name in marks.known_as(resource):
+            undecided[resource.address.kind, resource.address.subaccount, name].append(resource)
     return [
         fact
         for fact in view.facts.all
@@ -209,7 +269,7 @@ def _undecided(view: View) -> list[Resource]:
     return [
         resource
         for address, resource in view.resources.items()
-        if address.kind in {"instance", "key"}
+        if address.kind in {"instance", "key", "destination"}
         and address not in view.changes
         and (not resource.absent or not view.disputed.isdisjoint((address, *resource.requires)))
     ]
@@ -284,11 +344,18 @@ def _wait_for_keys(view: View) -> None:
     for change in tuple(view.changes.values()):
         found = change.found
         instance = view.changes.get(change.wanted.parent) if change.wanted and change.wanted.parent else None
-        if change.action is not Action.AWAIT or found is None or instance is None:
+        if found is None or instance is None or instance.action is not Action.RETIRE:
             continue
-        if instance.action is Action.RETIRE and found.parent in {one.id for one in instance.retired}:
-            note = f"{found.name} in it is not at rest; after that it can go"
-            kept = replace(instance, action=Action.KEEP, retired=(), notes=(*instance.notes, note))
+        gone = {one.id for one in instance.retired}
+        notes = [
+            why
+            for one in view.generations.get(change.address, ())
+            if one.parent in gone and (why := rotation.still_used(change, one, view))
+        ]
+        if change.action is Action.AWAIT and found.parent in gone:
+            notes.append(f"{found.name} in it is not at rest; after that it can go")
+        if notes:
+            kept = replace(instance, action=Action.KEEP, retired=(), notes=(*instance.notes, *notes))
             view.changes[instance.address] = kept
 
 

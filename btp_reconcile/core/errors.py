@@ -105,6 +105,10 @@ class Unreachable(PlatformError):
     """No connection could be made: the request did not happen."""
 
 
+class NotAsKnown(PlatformError):
+    """It was given, and has another form than is known. Asking again gives the same."""
+
+
 class SignInRefused(PlatformError):
     """The platform does not accept these credentials. Repeating locks accounts, so nobody tries again."""
 

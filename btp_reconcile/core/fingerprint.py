@@ -226,7 +226,7 @@ def epoch(text: str) -> float | None:
         return None
     head, dot, tail = text.strip().replace("z", "Z").partition(".")
     digits = ""
-    while tail[:1].isdigit():
+    while tail[:1].isdecimal():
         digits, tail = digits + tail[0], tail[1:]
     try:
         moment = datetime.fromisoformat(head + (tail if dot else ""))

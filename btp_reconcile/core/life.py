@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
-from btp_reconcile.core import fingerprint
+from btp_reconcile.core import fingerprint, marks, rotation, times
 from btp_reconcile.core.model import (
     Action,
     Change,
@@ -47,9 +46,19 @@ class Life:
 
 def live(resource: Resource, view: View, life: Life, place: Place) -> Change | None:
     """The change of one marked thing, from what is there."""
-    generations = _generations(resource, view, place)
+    generations = generations_of(resource, view, place)
     for fact in generations:
         view.claimed.add((fact.kind, fact.runtime, fact.id))
+    if two := _renamed_and_made(resource, generations):
+        view.disputed.add(resource.address)
+        view.object(
+            "conflict/renamed-twice",
+            f"{_what(two[0])} carries the name {resource.renamed_from!r}, and {_what(two[1])} {resource.mark.name!r} "
+            "already: one of them cannot be the other",
+            resource,
+            f"take renamed_from away, and declare {resource.renamed_from} beside it if both are wanted",
+        )
+        return None
     if resource.absent and resource.observe_only:
         return _observed_absent(resource, generations[-1] if generations else None, view, place)
     if resource.absent:
@@ -80,21 +89,29 @@ class Place:
     """False while the parent does not exist yet."""
 
 
-def _generations(resource: Resource, view: View, place: Place) -> list[Fact]:
+def generations_of(resource: Resource, view: View, place: Place) -> list[Fact]:
     """All that carry its mark, oldest first; those of the former owner too, also when the newest is re-marked."""
     mark, where = resource.mark, (resource.address.kind, resource.address.subaccount)
     owners = dict.fromkeys((mark.owner, resource.owner_was or mark.owner))
+    called = [(owner, name) for owner in owners for name in marks.known_as(resource)]
     if place.parents is None:
-        carry = [view.marked.get((*where, owner, mark.name), ()) for owner in owners]
+        carry = [view.marked.get((*where, *one), ()) for one in called]
     else:  # keys of one name stand in many instances: only its own are looked into
         parents = dict.fromkeys(place.parents)
-        carry = [
-            view.marked_in.get((*where, owner, mark.name, one), ()) for owner in owners for one in parents
-        ]
+        carry = [view.marked_in.get((*where, *one, parent), ()) for one in called for parent in parents]
     found = [fact for some in carry for fact in some if fact.mark and fact.mark.spec == mark.spec]
     return sorted(
         found, key=lambda fact: (fact.mark.generation if fact.mark else 0, fact.created_at, fact.id)
     )
+
+
+def _renamed_and_made(resource: Resource, generations: Sequence[Fact]) -> tuple[Fact, Fact] | None:
+    """Two that are no generations of one thing: a name was moved to what had been made beside it."""
+    new = [one for one in generations if one.mark and one.mark.name == resource.mark.name]
+    old = [one for one in generations if one.mark and one.mark.name != resource.mark.name]
+    if old and new and generation_of(old[-1]) >= generation_of(new[0]):
+        return old[-1], new[0]
+    return None
 
 
 def next_generation(resource: Resource, view: View, generations: Sequence[Fact], place: Place) -> int:
@@ -410,8 +427,10 @@ def _ready(
         why = f"{_differ(forced)}; {life.immutable}"
         return _anew(resource, newest, generations, view, life, place, why, fields)
     again = resource.address in view.policy.reapply
-    if again and life.anew is Action.ROTATE:
-        return _anew(resource, newest, generations, view, life, place, "asked for by --reapply", fields)
+    held = rotation.unfinished(resource, generations, view) and not rotation.refused(newest)
+    if again and life.anew is Action.ROTATE and not held:
+        asked = "asked for by name" if view.policy.only_due else "asked for by --reapply"
+        return _anew(resource, newest, generations, view, life, place, asked, fields)
     if newest.mark and newest.mark.owner != resource.mark.owner:
         return Change(
             resource.address,
@@ -423,7 +442,13 @@ def _ready(
             generation_of(newest),
             send=_sent(fields, resource),
         )
-    if changed or again:
+    if newest.mark and newest.mark.name != resource.mark.name:
+        return _renamed(resource, newest, newest.mark.name, fields)
+    found = rotation.due(resource, newest, view) if life.anew is Action.ROTATE else None
+    if found is not None and not rotation.unfinished(resource, generations, view):
+        view.aged[resource.address] = found
+        return _anew(resource, newest, generations, view, life, place, found.reason, fields)
+    if changed or (again and life.anew is not Action.ROTATE):
         return Change(
             resource.address,
             Action.UPDATE,
@@ -437,6 +462,42 @@ def _ready(
             send=_sent(fields, resource, again=again),
         )
     return _retired(resource, newest, generations, view, life, fields)
+
+
+def _renamed(resource: Resource, newest: Fact, before: str, fields: tuple[FieldChange, ...]) -> Change:
+    """Its mark gets the new name, and it itself where the platform can rename it; nothing is made anew."""
+    told = FieldChange("mark.name", before, resource.mark.name)
+    generation = generation_of(newest)
+    named = {
+        resource.name,
+        resource.physical(generation),
+        *(one.after for one in fields if one.path == "name"),
+    }
+    stays = resource.address.kind == "key" and resource.spec["runtime"] == "cloudfoundry"
+    notes: tuple[str, ...] = ()
+    if stays and newest.name not in named:
+        said = f"on the platform it stays {newest.name}, because Cloud Foundry cannot rename a key"
+        notes = (f"{said}; the next generation is called {resource.physical(generation + 1)}",)
+    return Change(
+        resource.address,
+        Action.UPDATE,
+        f"renamed from {before}",
+        (told, *fields),
+        resource,
+        newest,
+        generation,
+        notes=(*_failed(newest), *notes),
+        send=_sent(fields, resource),
+    )
+
+
+def _still_called(old: Sequence[Fact], resource: Resource) -> tuple[str, ...]:
+    """Superseded generations keep the name they were made under: by it they are known until they go."""
+    found = [one.name for one in old if one.mark and one.mark.name != resource.mark.name]
+    if not found:
+        return ()
+    said = f"{', '.join(found)} {'carry' if len(found) > 1 else 'carries'} the name {resource.renamed_from} still"
+    return (f"{said}; leave renamed_from in the spec until {'they are' if len(found) > 1 else 'it is'} gone",)
 
 
 def _differ(changed: Sequence[FieldChange]) -> str:
@@ -493,7 +554,8 @@ def _anew(
         )
     now = life.retire_by_itself and resource.keep_old_for == 0
     retired = tuple(generations) if now else gone
-    kept = "" if newest in retired else _kept(newest, resource, life)
+    served = bool(view.consumers.get(resource.address))
+    kept = "" if newest in retired else _kept(newest, resource, life, served=served)
     return Change(
         resource.address,
         life.anew,
@@ -507,20 +569,24 @@ def _anew(
     )
 
 
-def _kept(old: Fact, resource: Resource, life: Life) -> str:
+def _kept(old: Fact, resource: Resource, life: Life, *, served: bool) -> str:
     """What becomes of a generation that is superseded by this change."""
-    span = _for(resource.keep_old_for)
+    kept = times.span(resource.keep_old_for)
     want = resource.spec
     where = ""
     if old.runtime != want["runtime"]:
         where = f" in runtime {old.runtime}"
     elif old.attributes.get("space") != want.get("space"):
         where = f" in space {old.attributes.get('space')}"
+    if served:
+        return (
+            f"the old one ({old.name}{where}) is kept until every consumer has the new one, and {kept} more"
+        )
     if life.retire_by_itself:
         return (
-            f"the old one ({old.name}{where}) is kept for {span} after that; the next apply then deletes it"
+            f"the old one ({old.name}{where}) is kept for {kept} after that; the next apply then deletes it"
         )
-    later = f", {span} after that at the earliest" if resource.keep_old_for else ""
+    later = f", {kept} after that at the earliest" if resource.keep_old_for else ""
     return f"the old one ({old.name}{where}) stays; only --allow {resource.address} deletes it{later}"
 
 
@@ -544,16 +610,25 @@ def _retired(
         generation_of(newest),
         notes=_failed(newest),
     )
+    if life.anew is Action.ROTATE:
+        keep = replace(keep, notes=(*keep.notes, *rotation.remarks(resource, newest, view)))
+        if resource.address in view.policy.reapply and old:  # asked for, and the last one is not through
+            keep = replace(keep, notes=(*keep.notes, f"not made anew: {newest.name} is still on its way"))
     if not old:
         return keep
+    keep = replace(keep, notes=(*keep.notes, *_still_called(old, resource)))
+    if view.consumers.get(resource.address):
+        return rotation.grace(keep, resource, newest, old, view)
     names = ", ".join(sorted(fact.name for fact in old))
     are = "are" if len(old) > 1 else "is"
+    if rotation.refused(newest):
+        return replace(keep, notes=(*keep.notes, rotation.no_use(names, are, newest)))
     allow = "" if life.retire_by_itself else f"--allow {resource.address}"
     since = fingerprint.epoch(newest.created_at)
     due = since is not None and since + resource.keep_old_for <= view.policy.now
     if not due:
         until = (since or view.policy.now) + resource.keep_old_for
-        note = f"{names} {are} superseded and kept until {_day(until)}"
+        note = f"{names} {are} superseded and kept until {times.day(until)}"
         return replace(keep, notes=(*keep.notes, f"{note}; after that {allow} deletes" if allow else note))
     if allow and str(resource.address) not in view.policy.allow:
         return replace(keep, notes=(*keep.notes, f"{names} {are} superseded; {allow} deletes"))
@@ -602,18 +677,6 @@ def _without_ignored(fields: Iterable[FieldChange], resource: Resource) -> tuple
     return tuple(one for one in fields if not ignored(one.path))
 
 
-def _for(seconds: int) -> str:
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= size and seconds % size == 0:
-            count = seconds // size
-            return f"{count} {unit}{'' if count == 1 else 's'}"
-    return f"{seconds} seconds"
-
-
-def _day(epoch: float) -> str:
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
 # --- fields that instances and keys have in common ------------------------------------------------------
 
 
@@ -652,7 +715,7 @@ def _forced(path: str, resource: Resource) -> bool:
 
 def newest_in(resource: Resource, view: View, parents: tuple[str | None, ...]) -> Fact | None:
     """The newest generation that stands in one of these."""
-    found = _generations(resource, view, Place("", None, parents))
+    found = generations_of(resource, view, Place("", None, parents))
     return found[-1] if found else None
 
 

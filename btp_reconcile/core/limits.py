@@ -48,6 +48,7 @@ def _levels(*numbers: tuple[int, float], **said: object) -> Iterable[Limit]:
 
 
 _INSTANCES, _BINDINGS = "/v1/service_instances", "/v1/service_bindings"
+_DESTINATIONS = "/destination-configuration/v1/subaccountDestinations"
 
 LIMITS: tuple[Limit, ...] = (
     Limit("service_manager", 50, 60, ("POST",), _INSTANCES, exact=True, noun="instance creations"),
@@ -114,6 +115,15 @@ WRITES: Mapping[tuple[str, str, str], tuple[Cost, ...]] = {
     ),
     ("key", "other", "create"): (Cost("service_manager", "POST", _BINDINGS),),
     ("key", "other", "update"): (Cost("service_manager", "PATCH", f"{_BINDINGS}/"),),
+    ("destination", "", "create"): (Cost("destination", "POST", _DESTINATIONS),),
+    ("destination", "", "update"): (
+        Cost("destination", "GET", f"{_DESTINATIONS}/"),
+        Cost("destination", "PUT", _DESTINATIONS),
+    ),
+    ("destination", "", "delete"): (
+        Cost("destination", "GET", f"{_DESTINATIONS}/"),
+        Cost("destination", "DELETE", f"{_DESTINATIONS}/"),
+    ),
     ("key", "other", "delete"): (Cost("service_manager", "DELETE", f"{_BINDINGS}/"),),
 }
 """(kind, runtime, verb) → what one step sends, the checks right before a delete included. Looks come on top."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CLOUD_FOUNDRY = "btp.reconcile/"
 SERVICE_MANAGER = "btp-reconcile/"
 ANNOTATION = "btp-reconcile-parameters"
+NOTE = "btp-reconcile-"
+"""Before the name of a note beside a key, on Cloud Foundry. `core/record.py` says which notes there are."""
 OWNER = SERVICE_MANAGER + "owner"
 PARAMETERS = SERVICE_MANAGER + "parameters"
 PLAN = SERVICE_MANAGER + "plan"
@@ -52,6 +54,25 @@ def read(prefix: str, found: Mapping[str, str]) -> Mark | None:
     if not (owner and spec and name and re.fullmatch(r"[1-9][0-9]{0,5}", generation)):
         return None
     return Mark(owner, spec, name, int(generation))
+
+
+_NO_NOTES = frozenset({"owner", "spec", "name", "generation", "parameters", "plan"})
+
+
+def notes(prefix: str, found: Mapping[str, str]) -> dict[str, str]:
+    """Our notes beside a key, without the prefix that the platform keeps them under."""
+    return {
+        key.removeprefix(prefix): text
+        for key, text in found.items()
+        if key.startswith(prefix) and key.removeprefix(prefix) not in _NO_NOTES
+    }
+
+
+def sm_notes(found: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The same of Service Manager's labels. Two runs at once leave two values; every note begins with a time, or is
+    one, so the greatest is the latest.
+    """
+    return notes(SERVICE_MANAGER, {key: max(values) for key, values in found.items() if values})
 
 
 def cf_texts(item: Item, *path: str) -> dict[str, str]:
@@ -125,8 +146,14 @@ def names(mark: Mark | None, resource: Resource) -> bool:
     return (
         mark is not None
         and mark.owner in {resource.mark.owner, resource.owner_was}
-        and (mark.spec, mark.name) == (resource.mark.spec, resource.mark.name)
+        and mark.spec == resource.mark.spec
+        and mark.name in known_as(resource)
     )
+
+
+def known_as(resource: Resource) -> tuple[str, ...]:
+    """The logical names under which its things are found: its own, and the one it had before."""
+    return tuple(dict.fromkeys((resource.mark.name, resource.renamed_from or resource.mark.name)))
 
 
 def stands_for(fact: Fact, resource: Resource) -> bool:

@@ -11,6 +11,8 @@ from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
     from btp_reconcile.core.limits import Forecast
+    from btp_reconcile.core.shards import Part, Partial
+    from btp_reconcile.core.states import States
 
 Json = Any
 """A JSON value. It may hold a `Secret` where a value came from outside the spec."""
@@ -56,7 +58,12 @@ class Address:
         if other.kind == "subaccount":
             return self.path[:1] == other.path
         inside = len(self.path) > len(other.path) and self.path[: len(other.path)] == other.path
-        return self == other or (inside and (other.kind, self.kind) == ("instance", "key"))
+        return self == other or (inside and self.kind in _INSIDE.get(other.kind, ()))
+
+
+_FILLED = ("delivery", "destination")
+_INSIDE = {"instance": ("key", "delivery"), "key": ("delivery",)}
+"""What may stand in what, by their addresses."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -173,25 +180,40 @@ class Resource:
     absent: bool = False
     protect: bool = False
     observe_only: bool = False
+    beside: bool = False
+    """Another shard works on it: it is looked at here, because something needs it, and left alone."""
     adopt: Adoption | None = None
     owner_was: str | None = None
+    renamed_from: str | None = None
+    """The logical name that its mark carried before."""
+    formerly: tuple[Address, ...] = ()
+    """Addresses it had before something it stands in, or it itself, was renamed."""
     ignore: tuple[str, ...] = ()
     """Dotted paths of fields that are left to others."""
     replace_on: tuple[str, ...] = ()
     """Dotted paths of fields that cannot be changed in place, from the kind and the catalogue."""
     keep_old_for: int = 7 * 86400
     """Seconds a superseded generation is kept."""
+    rotate_after: int | None = None
+    """A key: seconds after which it is made anew; None: never because of its age."""
     api: str | None = None
     """The catalogue's name, if the spec used one."""
 
     @property
+    def watched(self) -> bool:
+        """Is it only looked at? Then nothing is written, not even a note beside it."""
+        return self.observe_only and not self.beside
+
+    @property
     def parent(self) -> Address | None:
-        """A key stands in its instance; nothing else has a parent."""
-        return Address("instance", self.address.path[:2]) if self.address.kind == "key" else None
+        """A key stands in its instance, a delivery at its key; nothing else has a parent."""
+        if self.address.kind == "key":
+            return Address("instance", self.address.path[:2])
+        return Address("key", self.address.path[:3]) if self.address.kind == "delivery" else None
 
     def physical(self, generation: int) -> str:
-        """The name that a generation has on the platform."""
-        return self.name if generation == 1 else f"{self.name}-{generation}"
+        """The name that a generation has on the platform. What is filled from a key keeps its own."""
+        return self.name if generation == 1 or self.address.kind in _FILLED else f"{self.name}-{generation}"
 
 
 @dataclass(frozen=True)
@@ -204,6 +226,19 @@ class Wanted:
     """(owner, spec name) of every loaded spec: what `--prune` may touch."""
     access: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """subaccount name → service → credentials as the spec and the environment give them."""
+
+    part: Part | None = None
+    """Which part of the specs this is; None: all of them."""
+
+    @property
+    def theirs(self) -> frozenset[str]:
+        """Subaccounts that other shards work on."""
+        return self.part.theirs if self.part is not None else frozenset()
+
+    @property
+    def places(self) -> Mapping[str, Subaccount]:
+        """Subaccounts that are worked on."""
+        return {name: one for name, one in self.subaccounts.items() if name not in self.theirs}
 
     def of(self, kind: str) -> tuple[Resource, ...]:
         return tuple(resource for resource in self.resources if resource.address.kind == kind)
@@ -255,6 +290,8 @@ class Fact:
     runtime: str = ""
     detail: str = ""
     """One line for people: the platform's own words on a failure or a wait."""
+    record: Mapping[str, str] = field(default_factory=dict)
+    """Our own notes beside a key: when it was verified, where it was delivered to. See `core/record.py`."""
 
 
 FactKey = tuple[str, str, str]
@@ -323,6 +360,10 @@ class Verb(StrEnum):
     UPDATE = "update"
     DELETE = "delete"
     AWAIT = "await"
+    VERIFY = "verify"
+    """Prove that a key works, and note it."""
+    DATE = "date"
+    """Note on a superseded key the day on which it goes."""
 
 
 StepId = NewType("StepId", str)
@@ -349,6 +390,10 @@ class Change:
 
     send: Data = field(default_factory=dict)
     """What an update sends: only the fields that change, under the spec's names."""
+    dated: tuple[Fact, ...] = ()
+    """Superseded generations that are given the day on which they go, once every consumer has the new one."""
+    proven: bool = False
+    """Is the newest generation verified before anybody is given it?"""
 
     @property
     def acts(self) -> bool:
@@ -393,6 +438,14 @@ class Plan:
     """What could not be looked at, and therefore was not planned."""
     forecast: Forecast | None = None
     """What applying will cost, by the limits that are known."""
+    partial: Partial | None = None
+    """A shard's figures for what only the whole can decide."""
+    beside: tuple[Change, ...] = ()
+    """What other shards work on and something here needs. Nothing of it is changed."""
+    states: States | None = None
+    """Whether each thing is as the spec says, and can be used."""
+    unseen_at: Mapping[tuple[str, str], Problem] = field(default_factory=dict)
+    """(subaccount, service) of each `unseen`."""
 
     def count(self, *actions: Action) -> int:
         return sum(change.action in actions and not change.gate for change in self.changes)
@@ -400,6 +453,11 @@ class Plan:
     @property
     def empty(self) -> bool:
         return not any(change.action is not Action.KEEP for change in self.changes)
+
+    @property
+    def quiet(self) -> bool:
+        """Is there nothing to do, and nothing to say about it?"""
+        return self.empty and not (self.objections or self.unseen)
 
 
 class Status(StrEnum):
@@ -427,6 +485,8 @@ class Outcome:
     """A person must act first (capability not active, missing right)."""
     refused: bool = False
     """We would not do it, because something that is not ours would be lost."""
+    notes: tuple[str, ...] = ()
+    """What else a person should know about it."""
 
 
 @dataclass(frozen=True)

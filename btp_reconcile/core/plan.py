@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.core import limits
+from btp_reconcile.core import limits, quota, rotation, shards, states
 from btp_reconcile.core.model import (
     Action,
     Address,
@@ -25,33 +25,43 @@ from btp_reconcile.core.model import (
     Verb,
     key_of,
 )
+from btp_reconcile.core.shards import Partial
+from btp_reconcile.core.view import CONSUMERS
 
 if TYPE_CHECKING:
     from btp_reconcile.core.diff import Differences
     from btp_reconcile.core.view import Policy, View
 
-SHARE = 0.30
-"""More than this share of what we manage deleted or replaced at once is an objection."""
-FROM = 10
-"""…from this many managed things on, so that small landscapes are not bothered."""
-MANY = "many-deletions"
-"""The name by which that objection is answered: `--allow many-deletions`."""
-
 
 def arrange(differences: Differences, policy: Policy) -> Plan:
     """The plan: every change with its steps, in an order in which nothing comes before what it needs."""
     view = differences.view
-    changes = tuple(_gated(differences.changes, view))
-    steps = tuple(_in_order(_steps(changes, view)))
-    objections = [*differences.objections, *_too_many(changes, differences, policy)]
+    every = tuple(_kept_for_waiting(tuple(_gated(differences.changes, view)), view))
+    theirs = view.wanted.theirs
+    changes = tuple(one for one in every if one.address.subaccount not in theirs)
+    steps = tuple(_in_order(_steps(every, view)))
+    partial = _partial(changes, view)
+    objections = [*differences.objections, *(_too_many(changes, view) if partial is None else ())]
+    promised = digest(changes, steps, objections, view.wanted.subaccounts)
+    if partial is not None and policy.alone:
+        objections.extend(shards.alone(partial, policy.allow))
     return Plan(
         changes,
         steps,
         tuple(objections),
         differences.unmanaged,
-        digest(changes, steps, objections, view.wanted.subaccounts),
-        unseen=tuple(dict.fromkeys(view.facts.unseen.values())),
-        forecast=limits.forecast(_costs(steps, changes)),
+        promised,
+        unseen=tuple(dict.fromkeys((*view.facts.unseen.values(), *view.later))),
+        forecast=limits.forecast(_costs(steps, every)),
+        partial=partial,
+        beside=tuple(one for one in every if one.address.subaccount in theirs),
+        states=states.read(
+            changes,
+            zip(differences.leftover, differences.unmanaged, strict=True),
+            [*objections, *view.later],
+            view,
+        ),
+        unseen_at=view.facts.unseen,
     )
 
 
@@ -83,12 +93,36 @@ def _gated(changes: Sequence[Change], view: View) -> Iterable[Change]:
         needs = resource.requires if resource and not _visible(resource, view) else ()
         blockers = [roots[one] for one in needs if one in roots]
         makes = change.action in {Action.CREATE, Action.REPLACE, Action.ROTATE} or "plan" in change.send
+        makes = makes or (change.address.kind in CONSUMERS and change.action in {Action.UPDATE, Action.ADOPT})
         if blockers and makes and not change.gate:
             why = f"it needs {blockers[0]}, which waits"
-            held = replace(change, action=Action.AWAIT, gate=why, retired=())
+            held = replace(change, action=Action.AWAIT, gate=why, retired=(), dated=(), proven=False)
         if held.gate:
             roots[held.address] = blockers[0] if blockers else held.address
         yield held
+
+
+def _kept_for_waiting(changes: Sequence[Change], view: View) -> Iterable[Change]:
+    """No old key goes while a consumer of it waits: that one still uses it."""
+    waiting = {
+        key
+        for change in changes
+        if change.gate and change.wanted is not None and change.address.kind in CONSUMERS
+        for key in change.wanted.requires
+    }
+    for change in changes:
+        if change.address not in waiting or change.address.kind != "key" or change.action is Action.DELETE:
+            yield change
+            continue
+        gone = tuple(one for one in change.retired if not rotation.in_use(change, one, view))
+        idle = change.action is Action.RETIRE and not gone
+        yield replace(
+            change,
+            action=Action.KEEP if idle else change.action,
+            reason="in sync" if idle else change.reason,
+            retired=gone,
+            dated=(),
+        )
 
 
 def _visible(resource: Resource, view: View) -> bool:
@@ -105,14 +139,59 @@ def _visible(resource: Resource, view: View) -> bool:
 def _steps(changes: Sequence[Change], view: View) -> tuple[Step, ...]:
     acting = [change for change in changes if change.acts]
     made = {change.address: step for change in acting if (step := _making(change, view))}
+    proofs = {change.address: _proving(change, made) for change in changes if change.proven}
+    served = _served(acting, made)
     removed = [step for change in acting for step in _removing(change)]
     steps = [
-        replace(step, requires=_needs(step, change, made))
+        replace(step, requires=_needs(step, change, made, proofs))
         for change in acting
         if (step := made.get(change.address))
     ]
-    steps.extend(_ordered_removals(removed, made))
+    steps.extend(proofs.values())
+    steps.extend(step for change in acting for step in _dating(change, made, proofs, served))
+    steps.extend(_ordered_removals(removed, made, proofs, served, view.resources))
     return tuple(_releases_first(steps, acting))
+
+
+def _served(changes: Sequence[Change], made: Mapping[Address, Step]) -> Mapping[Address, list[StepId]]:
+    """Key → the steps by which its consumers are given the newest generation."""
+    found: dict[Address, list[StepId]] = defaultdict(list)
+    for change in changes:
+        step = made.get(change.address)
+        if change.address.kind in CONSUMERS and step is not None and change.wanted is not None:
+            for key in change.wanted.requires:
+                found[key].append(step.id)
+    return found
+
+
+def _proving(change: Change, made: Mapping[Address, Step]) -> Step:
+    """A key is tried out before anybody is given it."""
+    step = made.get(change.address)
+    found = change.found if step is None or step.verb is not Verb.CREATE else None
+    return Step(
+        _id(Verb.VERIFY, change.address, change.generation),
+        Verb.VERIFY,
+        change.address,
+        change.generation,
+        (step.id,) if step else (),
+        found,
+        step.name if step else change.found.name if change.found else "",
+    )
+
+
+def _dating(
+    change: Change,
+    made: Mapping[Address, Step],
+    proofs: Mapping[Address, Step],
+    served: Mapping[Address, list[StepId]],
+) -> Iterable[Step]:
+    """The day on which an old key goes is noted when every consumer was given the new one."""
+    before = [one[change.address].id for one in (made, proofs) if change.address in one]
+    for fact in change.dated:
+        generation = fact.mark.generation if fact.mark else 1
+        needs = (*before, *served.get(change.address, ()))
+        step_id = StepId(f"{_id(Verb.DATE, change.address, generation)}@{fact.id}")
+        yield Step(step_id, Verb.DATE, change.address, generation, needs, fact, fact.name)
 
 
 def _making(change: Change, view: View) -> Step | None:
@@ -164,14 +243,26 @@ def _removing(change: Change) -> Iterable[Step]:
         yield Step(step_id, Verb.DELETE, change.address, generation, found=fact, name=fact.name)
 
 
-def _needs(step: Step, change: Change, made: Mapping[Address, Step]) -> tuple[StepId, ...]:
+def _needs(
+    step: Step, change: Change, made: Mapping[Address, Step], proofs: Mapping[Address, Step]
+) -> tuple[StepId, ...]:
     resource: Resource | None = change.wanted
     if resource is None or step.verb is Verb.AWAIT:
         return ()
-    return tuple(made[one].id for one in resource.requires if one in made)
+    needed = resource.requires if change.address.kind in CONSUMERS else ()
+    return (
+        *(made[one].id for one in resource.requires if one in made),
+        *(proofs[one].id for one in needed if one in proofs),
+    )
 
 
-def _ordered_removals(removed: Sequence[Step], made: Mapping[Address, Step]) -> Iterable[Step]:
+def _ordered_removals(
+    removed: Sequence[Step],
+    made: Mapping[Address, Step],
+    proofs: Mapping[Address, Step],
+    served: Mapping[Address, list[StepId]],
+    resources: Mapping[Address, Resource],
+) -> Iterable[Step]:
     """Old after new, keys before their instance, instances before the entitlement they need."""
     keys_in: dict[str, list[StepId]] = defaultdict(list)
     instances_of: dict[tuple[str, str, str], list[StepId]] = defaultdict(list)
@@ -179,6 +270,12 @@ def _ordered_removals(removed: Sequence[Step], made: Mapping[Address, Step]) -> 
     for address, step in made.items():
         if address.kind == "key":
             rebuilt[Address("instance", address.path[:2])].append(step.id)
+    unfilled: dict[Address, list[StepId]] = defaultdict(list)
+    """Key → removals of what is filled from it: a destination goes before its key."""
+    for step in removed:
+        resource = resources.get(step.address) if step.address.kind in CONSUMERS else None
+        for key in resource.requires if resource is not None else ():
+            unfilled[key].append(step.id)
     awaited = [step for step in made.values() if step.verb is Verb.AWAIT]  # perhaps on its way out already
     for step in (*removed, *awaited):
         if step.found and step.address.kind == "key" and step.found.parent:
@@ -191,6 +288,10 @@ def _ordered_removals(removed: Sequence[Step], made: Mapping[Address, Step]) -> 
         needs: list[StepId] = []
         if step.address in made:
             needs.append(made[step.address].id)
+        if step.address in proofs:
+            needs.append(proofs[step.address].id)
+        needs.extend(served.get(step.address, ()))
+        needs.extend(unfilled.get(step.address, ()))
         if step.found and step.address.kind == "instance":
             needs.extend(keys_in.get(step.found.id, ()))
             needs.extend(
@@ -253,13 +354,26 @@ def _id(verb: Verb, address: Address, generation: int) -> StepId:
 # --- safety ---------------------------------------------------------------------------------------------
 
 
-def _too_many(changes: Sequence[Change], differences: Differences, policy: Policy) -> Iterable[Problem]:
+def _too_many(changes: Sequence[Change], view: View) -> Iterable[Problem]:
     """A large share of what we manage must not go by accident."""
-    view = differences.view
+    return shards.too_many(*_shares(changes, view), view.policy.allow)
+
+
+def _partial(changes: Sequence[Change], view: View) -> Partial | None:
+    """What a shard knows of what only the whole can decide."""
+    if view.wanted.part is None:
+        return None
+    return Partial(view.wanted.part, *_shares(changes, view), tuple(quota.asks(changes)))
+
+
+def _shares(changes: Sequence[Change], view: View) -> tuple[int, int]:
+    """How many instances and keys we manage, and how many of them would be deleted or replaced."""
     managed = {
         key_of(fact)
         for fact in view.facts.all
-        if fact.kind in {"instance", "key"} and (key_of(fact) in view.claimed or _marked(fact, view))
+        if fact.kind in {"instance", "key"}
+        and fact.subaccount not in view.wanted.theirs
+        and (key_of(fact) in view.claimed or _marked(fact, view))
     }
     gone = {
         key_of(fact)
@@ -267,14 +381,7 @@ def _too_many(changes: Sequence[Change], differences: Differences, policy: Polic
         if change.acts and change.address.kind in {"instance", "key"}
         for fact in _given_up(change)
     }
-    if len(managed) < FROM or len(gone) <= SHARE * len(managed) or MANY in policy.allow:
-        return
-    yield Problem(
-        "safety/many-deletions",
-        f"{len(gone)} of {len(managed)} managed instances and keys would be deleted or replaced at once "
-        f"({len(gone) * 100 // len(managed)} %; the limit is {round(SHARE * 100)} % from {FROM} things on)",
-        hint=f"look again; if it is meant, answer with --allow {MANY}",
-    )
+    return len(managed), len(gone)
 
 
 def _marked(fact: Fact, view: View) -> bool:
@@ -308,8 +415,12 @@ def digest(
             [[one.path, one.before, one.after, one.seen, one.changes] for one in change.fields],
             [change.found.id, change.found.phase] if change.found else None,
             [fact.id for fact in change.retired],
+            [fact.id for fact in change.dated],
             change.send,
             [change.wanted.mark.owner, change.wanted.mark.spec] if change.wanted else None,
+            # What is not shown as a field: how it is delivered, and how long what is superseded is kept.
+            change.wanted.spec.get("config") if change.wanted else None,
+            change.wanted.keep_old_for if change.wanted and change.dated else None,
         ]
         for change in changes
     ]

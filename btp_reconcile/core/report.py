@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from btp_reconcile import __version__
+from btp_reconcile.core import shards
 from btp_reconcile.core.model import Action, Secret, Status, Verb
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
         Report,
         Subaccount,
     )
+    from btp_reconcile.core.states import Unplanned
 
 FORMAT = "btp-reconcile/plan"
 REPORT_FORMAT = "btp-reconcile/report"
@@ -59,8 +62,12 @@ def plan_json(
     warnings: Sequence[Problem] = (),
     *,
     drift: bool = False,
+    owners: Iterable[tuple[str, str]] = (),
 ) -> dict[str, Any]:
-    """A plan as plain data. Holds no secret: what came from outside shows as its name."""
+    """A plan as plain data. Holds no secret: what came from outside shows as its name.
+
+    `owners`: (owner, spec name) of every loaded spec, by which a view knows whose plan it shows.
+    """
     instances = [*plan.unmanaged, *(change.found for change in plan.changes if change.found)]
     names = {fact.id: fact.name for fact in instances if fact.kind == "instance"}
     made = {step.address: step.name for step in plan.steps if step.verb is Verb.CREATE}
@@ -69,16 +76,24 @@ def plan_json(
         "version": VERSION,
         "kind": "drift" if drift else "plan",
         "digest": plan.digest,
+        "specs": sorted(f"{owner}/{name}" for owner, name in owners),
         "summary": summary(plan),
         "subaccounts": {
             name: {"id": one.id, "region": one.region} for name, one in sorted(subaccounts.items())
         },
-        "changes": [_change(change, made.get(change.address, "")) for change in plan.changes],
+        "changes": [
+            _change(change, made.get(change.address, "")) | _state(plan, change) for change in plan.changes
+        ],
+        "unplanned": [_unplanned(one) for one in plan.states.unplanned] if plan.states else [],
         "objections": [problem_json(one) for one in _objections(plan, drift=drift)],
-        "unmanaged": [_unmanaged(fact, names.get(fact.parent or "", "")) for fact in plan.unmanaged],
-        "unseen": [problem_json(one) for one in plan.unseen],
+        "unmanaged": [
+            _unmanaged(fact, names.get(fact.parent or "", "")) | said
+            for fact, said in zip(plan.unmanaged, _leftover_states(plan), strict=True)
+        ],
+        "unseen": _unseen(plan),
         "forecast": _forecast(plan),
         "warnings": [problem_json(one) for one in warnings],
+        **({"partial": shards.partial_json(plan.partial, __version__)} if plan.partial else {}),
     }
 
 
@@ -125,6 +140,8 @@ def _change(change: Change, made: str) -> dict[str, Any]:
     }
     if made:
         data["creates"] = made
+    if change.wanted is not None and change.wanted.requires:
+        data["needs"] = [str(one) for one in change.wanted.requires]
     if change.gate:
         data["gate"] = change.gate
     if change.send:
@@ -142,6 +159,41 @@ def _change(change: Change, made: str) -> dict[str, Any]:
     if change.notes:
         data["notes"] = list(change.notes)
     return data
+
+
+def _state(plan: Plan, change: Change) -> dict[str, Any]:
+    state = plan.states.changes.get(change.address) if plan.states else None
+    return {} if state is None else {"sync": str(state.sync), "health": str(state.health)}
+
+
+def _leftover_states(plan: Plan) -> list[dict[str, Any]]:
+    if plan.states is None:
+        return [{} for _ in plan.unmanaged]
+    return [
+        {"address": str(address), "sync": str(state.sync), "health": str(state.health)}
+        for address, state in plan.states.unmanaged
+    ]
+
+
+def _unplanned(one: Unplanned) -> dict[str, Any]:
+    data = {
+        "address": str(one.resource.address),
+        "sync": str(one.state.sync),
+        "health": str(one.state.health),
+        "reason": one.reason,
+        "name": one.resource.name,
+    }
+    if one.resource.source:
+        data["source"] = str(one.resource.source)
+    return data
+
+
+def _unseen(plan: Plan) -> list[dict[str, Any]]:
+    """Problems, each with the subaccounts and services that it hides."""
+    hidden: dict[Problem, list[dict[str, str]]] = {}
+    for (subaccount, service), problem in plan.unseen_at.items():
+        hidden.setdefault(problem, []).append({"subaccount": subaccount, "service": service})
+    return [problem_json(one) | ({"where": hidden[one]} if one in hidden else {}) for one in plan.unseen]
 
 
 def _field(one: FieldChange) -> dict[str, Any]:
@@ -221,6 +273,8 @@ def _outcome(one: Outcome) -> dict[str, Any]:
         data["gate"] = True
     if one.refused:
         data["refused"] = True
+    if one.notes:
+        data["notes"] = list(one.notes)
     return data
 
 
@@ -242,43 +296,55 @@ def printable(text: str) -> str:
 
 def _plan_lines(data: Mapping[str, Any]) -> Iterable[Line]:
     changes = data["changes"]
+    if part := data.get("partial"):
+        number = len(data["subaccounts"])
+        yield "bold", f"Shard {part['shard']}: {number} subaccount{'' if number == 1 else 's'}"
+        yield "", ""
     shown: dict[str, list[Mapping[str, Any]]] = {}
     for one in changes:
-        if _worth_showing(one):
-            shown.setdefault(_subaccount(one), []).append(one)
+        if worth_showing(one):
+            shown.setdefault(subaccount_of(one), []).append(one)
     for name, about in data["subaccounts"].items():
         mine = shown.get(name)
         if mine:
             yield "bold", f"Subaccount {name}  {about['region']}  {about['id']}"
             yield "", ""
             for one in mine:
-                yield from _change_text(one)
+                yield from change_lines(one)
             yield "", ""
-    yield from _unmanaged_text(data["unmanaged"])
-    closed = [one for one in data["unseen"] if one["code"] == "access/none"]
-    yield from _problems("Not looked at", "", closed)
-    yield from _problems("Could not be seen", "red", [one for one in data["unseen"] if one not in closed])
-    yield from _problems(
+    yield from unmanaged_lines(data["unmanaged"])
+    yield from baseline_lines(data)
+    closed = [one for one in data["unseen"] if one["code"] in {"access/none", "access/later", "shard/later"}]
+    yield from problem_lines("Not looked at", "", closed)
+    yield from problem_lines("Could not be seen", "red", [one for one in data["unseen"] if one not in closed])
+    yield from problem_lines(
         "Stands against it" if data["kind"] == "drift" else "Stands against applying",
         "red",
         data["objections"],
     )
-    yield from _problems("Worth a look", "yellow", data["warnings"])
-    yield from _closing(data)
+    yield from problem_lines("Worth a look", "yellow", data["warnings"])
+    yield from closing_lines(data)
 
 
-def _worth_showing(change: Mapping[str, Any]) -> bool:
+def worth_showing(change: Mapping[str, Any]) -> bool:
+    if change.get("accepted"):
+        return False
     if change["action"] != "keep":
         return True
     unknown = any(one["seen"] == "unknown" for one in change.get("fields", ()))
     return bool(unknown or change["drifted"] or change.get("notes"))
 
 
-def _subaccount(change: Mapping[str, Any]) -> str:
+def destructive(change: Mapping[str, Any]) -> bool:
+    """Does something go, now or in the end? That is what must be read first."""
+    return change["action"] in {"delete", "replace", "retire"} or bool(change.get("retired"))
+
+
+def subaccount_of(change: Mapping[str, Any]) -> str:
     return str(change["address"]).partition(":")[2].partition("/")[0]
 
 
-def _change_text(change: Mapping[str, Any]) -> Iterable[Line]:
+def change_lines(change: Mapping[str, Any]) -> Iterable[Line]:
     action = change["action"]
     sign = "!" if change.get("gate") else SIGNS[action]
     colour = "yellow" if change.get("gate") else COLOURS[action]
@@ -346,7 +412,7 @@ def value_text(value: Any) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _unmanaged_text(facts: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
+def unmanaged_lines(facts: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
     if not facts:
         return
     yield "bold", "Unmanaged: carries the mark of a spec that does not name it any more"
@@ -359,7 +425,7 @@ def _unmanaged_text(facts: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
     yield "", ""
 
 
-def _problems(title: str, colour: str, problems: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
+def problem_lines(title: str, colour: str, problems: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
     if not problems:
         return
     yield "bold", title
@@ -373,7 +439,8 @@ def _problems(title: str, colour: str, problems: Sequence[Mapping[str, Any]]) ->
     yield "", ""
 
 
-def _closing(data: Mapping[str, Any]) -> Iterable[Line]:
+def closing_lines(data: Mapping[str, Any], where: str = "above") -> Iterable[Line]:
+    """The count, and whether anything stands against it; `where` of these lines that is told."""
     count = data["summary"]
     rest = [
         (count["replace"], "to replace"),
@@ -387,7 +454,7 @@ def _closing(data: Mapping[str, Any]) -> Iterable[Line]:
         yield _drift_closing(data)
     elif not any(value for key, value in count.items() if key != "keep"):
         if data["objections"]:
-            yield from _stands(data)
+            yield from _stands(data, where)
             return
         watched = sum(one["drifted"] for one in data["changes"])
         differ = f", {watched} only observed and different" if watched else ""
@@ -398,11 +465,11 @@ def _closing(data: Mapping[str, Any]) -> Iterable[Line]:
         said = f"Plan: {count['create']} to add, {count['update']} to change, {count['delete']} to destroy"
         said += "".join(f", {number} {words}" for number, words in rest if number)
         yield "bold", said + "."
-        yield from _forecast_text(data.get("forecast") or {})
-    yield from _stands(data)
+        yield from forecast_lines(data.get("forecast") or {})
+    yield from _stands(data, where)
 
 
-def _forecast_text(data: Mapping[str, Any]) -> Iterable[Line]:
+def forecast_lines(data: Mapping[str, Any]) -> Iterable[Line]:
     seconds = data.get("seconds") or 0
     if seconds:
         minutes = max(1, round(seconds / 60))
@@ -417,23 +484,47 @@ def _blind(data: Mapping[str, Any]) -> bool:
     return any(one.get("code") == "platform/unseen" for one in data["unseen"])
 
 
-def _stands(data: Mapping[str, Any]) -> Iterable[Line]:
+def _stands(data: Mapping[str, Any], where: str) -> Iterable[Line]:
     if data["kind"] == "drift":
         return
     if stands := len(data["objections"]):
         reasons = "one thing stands" if stands == 1 else f"{stands} things stand"
-        yield "red", f"Nothing is applied: {reasons} against it, see above."
+        yield "red", f"Nothing is applied: {reasons} against it, see {where}."
 
 
 def _drift_closing(data: Mapping[str, Any]) -> Line:
-    drifted = sum(one["drifted"] for one in data["changes"])
-    waiting = data["summary"]["await"] + data["summary"]["gate"]
+    fresh = [one for one in data["changes"] if not one.get("accepted")]
+    drifted = sum(one["drifted"] for one in fresh)
+    waiting = sum(bool(one.get("gate")) or one["action"] == "await" for one in fresh)
+    known = len(data["changes"]) - len(fresh)
+    checked = f"{len(data['changes'])} checked"
+    also = f", {known} known and accepted" if known else ""
     if not drifted and not waiting:
         if _blind(data):
-            return "bold", f"No drift in what could be seen: {len(data['changes'])} checked."
-        return "green", f"In sync: {len(data['changes'])} checked, no drift."
+            return "bold", f"No drift in what could be seen: {checked}{also}."
+        if known:
+            return "green", f"No new drift: {checked}{also}."
+        return "green", f"In sync: {checked}, no drift."
     said = f"Drift: {drifted} of {len(data['changes'])} differ" if drifted else "No drift"
-    return "bold", said + (f", {waiting} waiting." if waiting else ".")
+    return "bold", said + also + (f", {waiting} waiting." if waiting else ".")
+
+
+def baseline_lines(data: Mapping[str, Any]) -> Iterable[Line]:
+    """What is known and accepted, and what of that is no more."""
+    accepted = [one for one in data["changes"] if one.get("accepted")]
+    if accepted:
+        yield "bold", "Known and accepted, by the baseline"
+        for one in accepted:
+            said = one["gate"] if one.get("gate") else one["reason"]
+            yield "dim", f"    {one['address']}: {said}"
+        yield "", ""
+    gone = (data.get("baseline") or {}).get("gone", ())
+    if gone:
+        yield "bold", "In the baseline, and not so any more"
+        for one in gone:
+            yield "", f"    {one['address']}: {one['about']}"
+        yield "dim", "    --write-baseline leaves them out"
+        yield "", ""
 
 
 def report_text(data: Mapping[str, Any]) -> Iterable[Line]:
@@ -444,6 +535,9 @@ def report_text(data: Mapping[str, Any]) -> Iterable[Line]:
 def _report_lines(data: Mapping[str, Any]) -> Iterable[Line]:
     for one in data["outcomes"]:
         if one["status"] == "done":
+            for note in one.get("notes", ()):
+                yield "yellow", f"  {one['address']}"
+                yield "", f"      note: {note}"
             continue
         colour = {"failed": "red", "blocked": "yellow", "pending": "yellow"}[one["status"]]
         yield colour, f"  {one['status']}: {one['verb']} {one['address']}"
@@ -463,21 +557,25 @@ def _report_lines(data: Mapping[str, Any]) -> Iterable[Line]:
 
 DONE, FAILED, CHANGES, SPEC, REFUSED, PENDING, PERSON, USAGE = 0, 1, 2, 3, 4, 5, 6, 64
 """The same for all commands; the first that applies of 64, 3, 4, 1, 6, 5, 2, 0."""
+WORST_FIRST = (USAGE, SPEC, REFUSED, FAILED, PERSON, PENDING, CHANGES)
 
 
-def plan_exit(plan: Plan, *, detailed: bool, drift: bool = False) -> int:
-    """What a plan or a drift check ends with."""
+def plan_exit(
+    plan: Plan, *, detailed: bool, drift: bool = False, accepted: Collection[str] = frozenset()
+) -> int:
+    """What a plan or a drift check ends with. `accepted`: addresses whose drift is known and does not count."""
     if _objections(plan, drift=drift):
         return REFUSED
     if any(problem.code == "platform/unseen" for problem in plan.unseen):
         return FAILED
     if not detailed:
         return DONE
-    if any(change.gate for change in plan.changes):
+    changes = [one for one in plan.changes if str(one.address) not in accepted] if accepted else plan.changes
+    if any(change.gate for change in changes):
         return PERSON
-    if any(change.action is Action.AWAIT for change in plan.changes):
+    if any(change.action is Action.AWAIT for change in changes) or waits_for_another(plan):
         return PENDING
-    differs = any(change.drifted for change in plan.changes) if drift else not plan.empty
+    differs = any(change.drifted for change in changes) if drift else not plan.empty
     return CHANGES if differs else DONE
 
 
@@ -490,7 +588,8 @@ def saved_exit(data: Mapping[str, Any]) -> int:
         return FAILED
     if count.get("gate"):
         return PERSON
-    if count.get("await"):
+    later = any(one.get("code") == "shard/later" for one in data.get("unseen") or ())
+    if count.get("await") or later:
         return PENDING
     return CHANGES if any(value for key, value in count.items() if key != "keep") else DONE
 
@@ -507,11 +606,24 @@ def apply_exit(plan: Plan, reports: Sequence[Report]) -> int:
     if gates or any(change.gate for change in plan.changes):
         return PERSON
     last = reports[-1].outcomes if reports else ()
+    if waits_for_another(plan):
+        return PENDING
     return PENDING if follows(plan, reports) or any(one.status is Status.PENDING for one in last) else DONE
+
+
+def waits_for_another(plan: Plan) -> bool:
+    """Is there something that takes from a key which another shard is to make?"""
+    return any(problem.code == "shard/later" for problem in plan.unseen)
+
+
+def opens_later(plan: Plan) -> bool:
+    """Is there a service whose key comes to be there only now, so that what stands there is planned after that?"""
+    return any(problem.code == "access/later" for problem in plan.unseen)
 
 
 def follows(plan: Plan, reports: Sequence[Report]) -> bool:
     """Was something only waited for? What is to be done to it then, another plan must say."""
     waited = any(change.action is Action.AWAIT and not change.gate for change in plan.changes)
+    waited = waited or opens_later(plan)
     done = bool(reports) and all(one.status is Status.DONE for one in reports[-1].outcomes)
     return waited and done and bool(plan.steps)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from btp_reconcile.core import digest, recipes, shards
 from btp_reconcile.core.errors import SpecError
 from btp_reconcile.core.model import (
     Address,
@@ -25,6 +26,7 @@ from btp_reconcile.core.model import (
 
 if TYPE_CHECKING:
     from btp_reconcile.core.catalogue import Catalogue
+    from btp_reconcile.core.shards import Shard
     from btp_reconcile.core.validate import Spec
 
 REFERENCE = re.compile(r"\$\$\{|\$\{(env|file):([^}]+)\}")
@@ -35,9 +37,13 @@ SERVICE_OF_RUNTIME = {"cloudfoundry": "cloud_foundry", "other": "service_manager
 VARIABLES = {
     "central": ("BTP_CIS_CENTRAL_KEY",),
     "service_manager": ("BTP_SERVICE_MANAGER_KEY",),
+    "destination": ("BTP_DESTINATION_KEY",),
     "cloud_foundry": ("CF_USER", "CF_CLIENT_ID", "CF_ASSERTION_TOKEN", "CF_ACCESS_TOKEN", "CF_REFRESH_TOKEN"),
 }
 """The environment variables that open a service when the spec says nothing: one of each row is enough."""
+
+
+Places = Mapping[str, Callable[[Mapping[str, Any]], str]]
 
 
 @dataclass(frozen=True)
@@ -48,17 +54,39 @@ class Outside:
     read: Callable[[str, str], str]
     placeholders: bool = False
     """Rehearsal: access is ignored, and what is not set becomes a placeholder."""
+    really: frozenset[str] = frozenset()
+    """Sinks that are delivered to even in a rehearsal."""
+    whole: str = ""
+    """Name or id of a subaccount in which everything is looked at, whatever the specs say of it."""
 
 
-def resources(specs: Sequence[Spec], catalogue: Catalogue, outside: Outside) -> Wanted:
-    """What all specs together want. Raises SpecError with every value from outside that is missing."""
+def resources(
+    specs: Sequence[Spec],
+    catalogue: Catalogue,
+    outside: Outside,
+    places: Places | None = None,
+    shard: Shard | None = None,
+) -> Wanted:
+    """What all specs together want. Raises SpecError with every value from outside that is missing.
+
+    `places`: sink → how it says where a delivery goes. `shard`: what this part of them wants; of the other subaccounts
+    only ids and places are read.
+    """
     reader = _Reader(outside)
     builders = [_Builder(spec, catalogue, reader) for spec in specs]
+    mine: frozenset[str] | None = None
+    if shard is not None:
+        ids = {name: one.id for builder in builders for name, one in builder.subaccounts()}
+        mine = frozenset(name for name, guid in ids.items() if shard.holds(guid))
+        only = shards.near(specs, mine)
+        builders = [replace(builder, only=only) for builder in builders]
     subaccounts: dict[str, Subaccount] = {}
     access: dict[str, dict[str, Any]] = {}
     entitlements: dict[Address, Resource] = {}
     instances: list[Resource] = []
     keys: list[Resource] = []
+    deliveries: list[Resource] = []
+    destinations: list[Resource] = []
     for builder in builders:
         for name, subaccount in builder.subaccounts():
             known = subaccounts.get(name)
@@ -68,6 +96,8 @@ def resources(specs: Sequence[Spec], catalogue: Catalogue, outside: Outside) -> 
             entitlements[resource.address] = resource
         instances.extend(builder.instances())
         keys.extend(builder.keys())
+        destinations.extend(builder.destinations())
+        deliveries.extend(builder.deliveries(places or {}))
     for builder in builders:
         for implied in builder.implied(instances):
             entitlements.setdefault(implied.address, implied)
@@ -78,9 +108,40 @@ def resources(specs: Sequence[Spec], catalogue: Catalogue, outside: Outside) -> 
         for name, services in builder.access(runtimes):
             access.setdefault(name, {}).update(services)
     reader.raise_problems()
-    ordered = [*sorted(entitlements.values(), key=lambda one: one.address), *instances, *keys]
+    ordered = [
+        *_accesses(builders, access),
+        *sorted(entitlements.values(), key=lambda one: one.address),
+        *instances,
+        *keys,
+        *deliveries,
+        *destinations,
+    ]
     owners = frozenset((spec.owner, spec.name) for spec in specs)
-    return Wanted(tuple(ordered), subaccounts, owners, access)
+    wanted = Wanted(tuple(ordered), subaccounts, owners, access)
+    if shard is None or mine is None:
+        return wanted
+    part = shards.Part(shard, shards.digest(specs), frozenset(subaccounts) - mine)
+    return shards.narrowed(wanted, part)
+
+
+def _accesses(builders: Sequence[_Builder], access: Mapping[str, Mapping[str, Any]]) -> Iterator[Resource]:
+    """Bindings of our own that are to be there before anything can be looked at."""
+    given: set[str] = set()
+    for builder in builders:
+        for name, _ in builder.subaccounts():
+            said = access.get(name, {}).get("service_manager")
+            if name in given or not _bootstraps(said) or said is None:
+                continue
+            given.add(name)
+            binding = f"btp-reconcile-{builder.spec.owner}"
+            yield Resource(
+                Address("access", (name, "service_manager")),
+                {"runtime": ""},
+                Mark(builder.spec.owner, builder.spec.name, "service_manager"),
+                name=binding,
+                source=builder.spec.source("subaccounts", name, "access"),
+                absent=said.get("ensure") == "absent",
+            )
 
 
 def api_of_landscape(landscape: str) -> str:
@@ -115,12 +176,12 @@ class _Reader:
             if match.group(0) == "$${":
                 return "${"
             names.append(f"{match.group(1)}:{match.group(2)}")
-            return self._outside(match.group(1), match.group(2), source, spec_file)
+            return self.outside_value(match.group(1), match.group(2), source, spec_file)
 
         text = REFERENCE.sub(one, value)
         return Secret(", ".join(names), text) if names else text
 
-    def _outside(self, kind: str, name: str, source: Source, spec_file: str) -> str:
+    def outside_value(self, kind: str, name: str, source: Source, spec_file: str) -> str:
         if kind == "env":
             found = self.outside.environment.get(name)
             if found and found.encode("utf-8", "replace").decode() != found:
@@ -164,12 +225,16 @@ class _Builder:
     spec: Spec
     catalogue: Catalogue
     reader: _Reader
+    only: frozenset[str] | None = None
+    """Subaccounts whose things are read; None: all."""
 
     def _each(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        yield from (self.spec.data.get("subaccounts") or {}).items()
+        for name, data in (self.spec.data.get("subaccounts") or {}).items():
+            if self.only is None or name in self.only:
+                yield name, data
 
     def subaccounts(self) -> Iterator[tuple[str, Subaccount]]:
-        for name, data in self._each():
+        for name, data in (self.spec.data.get("subaccounts") or {}).items():
             source = self.spec.source("subaccounts", name)
             guid = self._id(name, data)
             foundry = data.get("cloud_foundry")
@@ -292,6 +357,7 @@ class _Builder:
             observe_only=want.get("manage") == "observe",
             adopt=_adoption(want.get("adopt")),
             owner_was=want.get("owner_was") or self.spec.owner_was,
+            renamed_from=want.get("renamed_from"),
             ignore=tuple(want.get("ignore") or ()),
             replace_on=tuple(f"parameters.{one}" for one in api.replace_on) if api else (),
             keep_old_for=int(want["keep_old_for"]),
@@ -315,6 +381,9 @@ class _Builder:
                 "plan": want["plan"],
                 "runtime": want["runtime"],
                 "parameters": self._filled(key.get("parameters") or {}, *path, "parameters"),
+                "credential_type": (key.get("credential") or {}).get("type", ""),
+                "reissue_stale": bool(key.get("reissue_stale")),
+                "verify": bool(key.get("verify", True)),
             },
             self._mark(name),
             name=key["name"],
@@ -323,10 +392,107 @@ class _Builder:
             absent=key.get("ensure") == "absent" or want.get("ensure") == "absent",
             observe_only=key.get("manage") == "observe" or want.get("manage") == "observe",
             adopt=_adoption(key.get("adopt")),
-            owner_was=key.get("owner_was") or want.get("owner_was") or self.spec.owner_was,
+            owner_was=self._owner_was(subaccount, instance, name),
+            renamed_from=key.get("renamed_from"),
+            formerly=self._formerly(subaccount, instance, name),
             ignore=tuple(key.get("ignore") or ()),
             keep_old_for=int(key["keep_old_for"]),
+            rotate_after=key.get("rotate_after"),
         )
+
+    def _formerly(self, subaccount: str, instance: str, key: str, *rest: str) -> tuple[Address, ...]:
+        """What a key, or a delivery of it, was called before its instance or the key itself was renamed."""
+        want = self.spec.data["subaccounts"][subaccount]["instances"][instance]
+        instances = [instance, want.get("renamed_from")]
+        keys = [key, want["keys"][key].get("renamed_from")]
+        names = [(one, other) for one in instances for other in keys if one and other]
+        kind = "delivery" if rest else "key"
+        return tuple(Address(kind, (subaccount, *both, *rest)) for both in names if both != (instance, key))
+
+    def _owner_was(self, subaccount: str, instance: str, key: str) -> str | None:
+        want = self.spec.data["subaccounts"][subaccount]["instances"][instance]
+        said = want["keys"][key].get("owner_was") or want.get("owner_was") or self.spec.owner_was
+        return str(said) if said else None
+
+    def deliveries(self, places: Places) -> Iterator[Resource]:
+        for subaccount, data in self._each():
+            for instance, want in (data.get("instances") or {}).items():
+                for name, key in (want.get("keys") or {}).items():
+                    for where, said in (key.get("deliver") or {}).items():
+                        if key.get("ensure") != "absent":
+                            yield self._delivery((subaccount, instance, name, where), said, places)
+
+    def _delivery(self, names: tuple[str, ...], said: Mapping[str, Any], places: Places) -> Resource:
+        subaccount, instance, name, where = names
+        path = ("subaccounts", subaccount, "instances", instance, "keys", name, "deliver", where)
+        block = self._filled(said["block"], *path, said["sink"])
+        folder = self.spec.file.rpartition("/")[0]
+        config = {"sink": said["sink"], "block": block, "shape": said["shape"]}
+        return Resource(
+            Address("delivery", names),
+            {
+                "runtime": said["sink"],
+                "block": {**block, "base": folder},
+                "shape": said["shape"],
+                "adopt": said["adopt"],
+                "place": places[said["sink"]](block) if said["sink"] in places else said["sink"],
+                "config": digest.of_json("config", _named(config))[:8],
+            },
+            self._mark(where),
+            name=where,
+            requires=(Address("key", names[:3]),),
+            owner_was=self._owner_was(subaccount, instance, name),
+            formerly=self._formerly(*names),
+            source=self.spec.source(*path),
+        )
+
+    def destinations(self) -> Iterator[Resource]:
+        for subaccount, data in self._each():
+            for name, want in (data.get("destinations") or {}).items():
+                yield self._destination(subaccount, name, want)
+
+    def _destination(self, subaccount: str, name: str, want: Mapping[str, Any]) -> Resource:
+        path = ("subaccounts", subaccount, "destinations", name)
+        absent = want.get("ensure") == "absent"
+        properties = {
+            one: self._property(text, *path, "properties", one)
+            for one, text in ({} if absent else want["properties"]).items()
+        }
+        keys = recipes.keys_of(want["properties"])
+        return Resource(
+            Address("destination", (subaccount, name)),
+            {
+                "runtime": "",
+                "properties": properties,
+                "keys": keys,
+                "secret": tuple(one for one, text in properties.items() if recipes.secret_in(one, text)),
+                "recipe": want.get("recipe"),
+            },
+            self._mark(name),
+            name=want["name"],
+            requires=keys,
+            source=self.spec.source(*path),
+            absent=absent,
+            protect=bool(want.get("protect")),
+            observe_only=want.get("manage") == "observe",
+            adopt=Adoption() if want.get("adopt") else None,
+            owner_was=want.get("owner_was") or self.spec.owner_was,
+            ignore=tuple(want.get("ignore") or ()),
+        )
+
+    def _property(self, text: str, *path: str) -> Any:
+        """The text with what comes from outside put in; what is to come from keys stays as it is written."""
+        source, names = self.spec.source(*path), []
+
+        def one(match: re.Match[str]) -> str:
+            if match.group(0) == "$${":
+                return "$${"
+            names.append(f"{match.group(1)}:{match.group(2)}")
+            outside = self.reader.outside_value(match.group(1), match.group(2), source, self.spec.file)
+            return recipes.escaped(outside)
+
+        whole = REFERENCE.sub(one, text)
+        return Secret(", ".join(names), whole) if names else whole
 
     def access(self, runtimes: Mapping[str, set[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Credentials per subaccount, nearer wins; only what this spec's things need is read from outside.
@@ -338,17 +504,20 @@ class _Builder:
             near = data.get("access") or {}
             wanted = self._services(name, runtimes.get(name, ()))
             services: dict[str, Any] = {}
-            for service in ("central", "service_manager", "cloud_foundry", "fingerprint_key"):
+            sinks = sorted({one["sink"] for one in _deliveries(data)})
+            for service in (*_DOORS, "fingerprint_key", *sinks):
                 path = (
                     ("subaccounts", name, "access", service)
                     if near.get(service) is not None
                     else ("access", service)
                 )
                 value = near.get(service) if near.get(service) is not None else everywhere.get(service)
-                if value is None or (service != "fingerprint_key" and service not in wanted):
+                own = service == "fingerprint_key" or service in self.reader.outside.really
+                if value is None or not (own or service in wanted or service in sinks):
                     continue
-                ignored = self.reader.outside.placeholders and service != "fingerprint_key"
-                services[service] = {} if ignored else self._filled(value, *path)
+                ignored = self.reader.outside.placeholders and not own
+                kept = {one: value[one] for one in _BOOTSTRAP if one in value} if _bootstraps(value) else {}
+                services[service] = kept if ignored or kept else self._filled(value, *path)
             yield name, services
 
     def _services(self, subaccount: str, runtimes: Iterable[str]) -> set[str]:
@@ -358,6 +527,9 @@ class _Builder:
         instance that moves between runtimes comes from.
         """
         data = self.spec.data["subaccounts"][subaccount]
+        whole = self.reader.outside.whole
+        if whole and whole.lower() in {subaccount, self._id(subaccount, data).lower()}:
+            return set(_DOORS) - {"destination"}
         declared = {*(self.spec.data.get("access") or {}), *(data.get("access") or {})}
         needed = {SERVICE_OF_RUNTIME[one] for one in runtimes}
         if "cloud_foundry" in declared and data.get("cloud_foundry"):
@@ -366,7 +538,34 @@ class _Builder:
             needed.add("service_manager")
         if "central" in declared:
             needed.add("central")
+        if "destinations" in data or "destination" in (data.get("access") or {}):
+            needed.add("destination")
         return needed
+
+
+_DOORS = ("central", "service_manager", "cloud_foundry", "destination")
+
+
+_BOOTSTRAP = ("bootstrap", "key", "ensure")
+
+
+def _bootstraps(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("bootstrap") is True
+
+
+def _deliveries(subaccount: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for instance in (subaccount.get("instances") or {}).values():
+        for key in (instance.get("keys") or {}).values():
+            yield from (key.get("deliver") or {}).values()
+
+
+def _named(value: Any) -> Any:
+    """A value in which secrets are their names."""
+    if isinstance(value, Mapping):
+        return {key: _named(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_named(item) for item in value]
+    return str(value) if isinstance(value, Secret) else value
 
 
 def _adoption(value: Any) -> Adoption | None:

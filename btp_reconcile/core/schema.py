@@ -10,7 +10,7 @@ import copy
 import json
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.core import references
+from btp_reconcile.core import recipes, references
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ PHYSICAL = r"^[^\s\u0000-\u001f\u007f]([^\u0000-\u001f\u007f]*[^\s\u0000-\u001f\
 DURATION = r"^[0-9]+[mhdw]$"
 REGION = r"^[a-z]{2}[0-9]{2}(-[0-9]{3})?$"
 GUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+DESTINATION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 HAS_REFERENCE = r"\$\{(env|file):[^}]+\}"
 ENDPOINT = r"^(https://[^\s/]+|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?)/?$"
 
@@ -44,11 +45,11 @@ def _map(title: str, description: str, properties: dict[str, Any]) -> dict[str, 
     }
 
 
-def _named(description: str, of: str) -> dict[str, Any]:
+def _named(description: str, of: str, by: str = "name") -> dict[str, Any]:
     return {
         "type": "object",
         "description": description,
-        "propertyNames": _ref("name"),
+        "propertyNames": _ref(by),
         "additionalProperties": _ref(of),
     }
 
@@ -78,7 +79,19 @@ _CENTRAL = _map(
 _SERVICE_MANAGER = _map(
     "access to the Service Manager",
     "A service key of `service-manager` / `subaccount-admin`: opens instances of the runtime `other`.",
-    {"service_key": _ref("secret", "The key: ${env:NAME} (its JSON) or ${file:path}.")},
+    {
+        "service_key": _ref("secret", "The key: ${env:NAME} (its JSON) or ${file:path}."),
+        "bootstrap": {
+            "type": "boolean",
+            "enum": [True],
+            "description": "In place of a key: a named binding of our own, made with access.central.",
+        },
+        "ensure": {
+            "type": "string",
+            "enum": ["present", "absent"],
+            "description": "Beside bootstrap; absent: delete that binding.",
+        },
+    },
 )
 
 _FOUNDRY_ACCESS = _map(
@@ -98,9 +111,26 @@ _FOUNDRY_ACCESS = _map(
     },
 )
 
+_DESTINATION = _map(
+    "access to the Destination service",
+    "A service key of `destination` / `lite`: opens the subaccount's destinations.",
+    {
+        "service_key": _ref("secret", "The key: ${env:NAME} (its JSON) or ${file:path}."),
+        "key": _ref(
+            "key_path", "In place of it, such a key that these specs declare; it is read when it is needed."
+        ),
+        "bootstrap": {
+            "type": "boolean",
+            "enum": [True],
+            "description": "In place of both: an instance btp-reconcile-access and a key of it, made like any other.",
+        },
+    },
+)
+
 _DOORS = {
     "central": _ref("central"),
     "service_manager": _ref("service_manager"),
+    "destination": _ref("destination_access"),
     "cloud_foundry": _ref("cloud_foundry_access"),
 }
 
@@ -133,6 +163,21 @@ def _definitions() -> dict[str, Any]:
             "description": "Never the value itself: ${env:NAME} or ${file:path}.",
         },
         "api": {"type": "string"},
+        "recipe": {"type": "string"},
+        "key_path": {
+            "type": "string",
+            "pattern": recipes.KEY_PATH,
+            "examples": ["apim/transport", "prod/apim/transport"],
+        },
+        "destination_name": {
+            "type": "string",
+            "pattern": DESTINATION,
+            "description": "Letters, digits and . _ - inside; at most 200. Case counts.",
+        },
+        "destination_properties": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+        },
         "parameters": {"type": "object"},
         "ignore": {
             "type": "array",
@@ -157,9 +202,12 @@ def _definitions() -> dict[str, Any]:
         },
         "central": _CENTRAL,
         "service_manager": _SERVICE_MANAGER,
+        "destination_access": _DESTINATION,
         "cloud_foundry_access": _FOUNDRY_ACCESS,
         "access": _map(
-            "access", "Where this subaccount's credentials come from; nearer than the top level's.", _DOORS
+            "access",
+            "Where this subaccount's credentials come from; nearer than the top level's.",
+            dict(_DOORS),
         ),
         "access_everywhere": _map(
             "access",
@@ -222,6 +270,7 @@ def _definitions() -> dict[str, Any]:
                 "cloud_foundry": _ref("cloud_foundry"),
                 "entitlements": _ENTITLEMENTS,
                 "instances": _named("API instances, by name.", "instance"),
+                "destinations": _named("Destinations, by name.", "destination", "destination_name"),
             },
         ),
         "subaccount": _map(
@@ -239,6 +288,7 @@ def _definitions() -> dict[str, Any]:
                 },
                 "entitlements": _ENTITLEMENTS,
                 "instances": _named("API instances, by name.", "instance"),
+                "destinations": _named("Destinations, by name.", "destination", "destination_name"),
             },
         ),
     }
@@ -247,8 +297,12 @@ def _definitions() -> dict[str, Any]:
 def language(kinds: Sequence[Kind]) -> dict[str, Any]:
     """The shape of one spec file. Nothing is required in it: layers may be parts, only their sum is whole."""
     definitions = _definitions()
-    for kind in kinds:
+    for kind in (one for one in kinds if one.schema):
         definitions[kind.name] = {"title": _title(kind.name), **copy.deepcopy(dict(kind.schema))}
+        for name, section in kind.access.items():
+            definitions[f"{name}_access"] = {"title": f"access to {name}", **copy.deepcopy(dict(section))}
+            for where in ("access", "access_everywhere"):
+                definitions[where]["properties"][name] = _ref(f"{name}_access")
     top = _map(
         "a spec",
         "What SAP BTP subaccounts must have.",
@@ -287,6 +341,11 @@ def build(kinds: Sequence[Kind], catalogue: Catalogue) -> dict[str, Any]:
         "type": "string",
         "enum": [api.api for api in catalogue.apis],
         "enumDescriptions": [api.title for api in catalogue.apis],
+    }
+    definitions["recipe"] = {
+        "type": "string",
+        "enum": [recipe.name for recipe in catalogue.recipes],
+        "enumDescriptions": [recipe.title for recipe in catalogue.recipes],
     }
     schema = _with_null(schema)
     schema["$defs"]["instance"]["allOf"] = [

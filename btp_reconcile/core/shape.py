@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.core import references, schema as words
+from btp_reconcile.core import recipes, references, schema as words
 from btp_reconcile.core.merge import WRONG, Node
 from btp_reconcile.core.model import Address, Problem, Source
 from btp_reconcile.core.suspicion import by_name, by_text, shown
@@ -22,20 +22,14 @@ if TYPE_CHECKING:
     from btp_reconcile.core.merge import Path
 
 LATER: dict[str, tuple[str, ...]] = {
-    "a subaccount": ("subscriptions", "destinations"),
-    "a template": ("subscriptions", "destinations"),
-    "an instance": ("renamed_from",),
+    "a subaccount": ("subscriptions",),
+    "a template": ("subscriptions",),
     "a key": (
-        "credential",
-        "rotate_after",
-        "deliver",
-        "delivery",
         "expires",
         "expires_in",
         "expires_after",
-        "renamed_from",
     ),
-    "access": ("local", "destination"),
+    "access": ("local",),
 }
 """Words of the language whose time has not come. They stand in no schema, help or example."""
 
@@ -51,6 +45,12 @@ _ELSEWHERE: dict[tuple[str, str], str] = {
     ): "it belongs to the subaccount's entitlements: `entitlements: {SERVICE: {PLAN: {amount: …}}}`",
     ("a key", "xsuaa"): "it belongs under parameters: `parameters: {xsuaa: …}`",
     ("a key", "credential-type"): "write `parameters: {xsuaa: {credential-type: …}}`",
+    ("a spec", "destinations"): "they belong to a subaccount, or to a template",
+    ("a destination", "Type"): "it belongs under properties: `properties: {Type: …}`",
+    ("a destination", "URL"): "it belongs under properties: `properties: {URL: …}`",
+    ("a destination", "url"): "it belongs under properties: `properties: {URL: …}`",
+    ("a destination", "Authentication"): "it belongs under properties",
+    ("a destination", "keys"): "it takes from one key: `key: instance/key`",
     ("a subaccount", "org"): "it belongs under cloud_foundry",
     ("a subaccount", "space"): "it belongs under cloud_foundry",
     ("a subaccount", "landscape"): "it belongs under cloud_foundry",
@@ -126,6 +126,8 @@ def address_of(path: Path) -> Address | None:
         if len(parts) >= 6 and parts[4] == "keys":
             return Address("key", (parts[1], parts[3], parts[5]))
         return Address("instance", (parts[1], parts[3]))
+    if parts[2] == "destinations":
+        return Address("destination", (parts[1], parts[3]))
     if parts[2] == "entitlements" and len(parts) >= 5:
         return Address("entitlement", (parts[1], parts[3], parts[4]))
     return None
@@ -143,6 +145,10 @@ class Walker:
             "text": self._plain_text,
             "path": self._plain_text,
             "api": self._plain_text,
+            "recipe": self._plain_text,
+            "key_path": self._key_path,
+            "destination_name": self._destination_name,
+            "destination_properties": self._properties,
             "physical": self._physical,
             "referable": self._referable,
             "secret": self._secret,
@@ -221,8 +227,7 @@ class Walker:
                     result[name] = self.walk(below, where, others)
             else:
                 meant = self._unknown(name, below, path, schema)
-                if meant:
-                    result.setdefault(meant, below._replace(value=WRONG))
+                result.setdefault(meant or name, below._replace(value=WRONG))
         most = schema.get("maxProperties")
         if most and len(result) > most:
             return self._wrong(
@@ -236,6 +241,8 @@ class Walker:
         key = below._replace(value=name, at=below.key)
         if rule.endswith("/name"):
             return self._name(key, (*path, name), what="the name").value is not WRONG
+        if rule.endswith("/destination_name"):
+            return self._destination_name(key, (*path, name), what="the name").value is not WRONG
         return self._plain_text(key, (*path, name)).value is not WRONG
 
     def _unknown(self, name: str, below: Node, path: Path, schema: dict[str, Any]) -> str:
@@ -289,13 +296,10 @@ class Walker:
             )
         right = schema.get("enum")
         if right and node.value not in right:
-            return self._wrong(
-                "spec/version",
-                f"{label(path)} is {node.value}",
-                node,
-                path,
-                f"this program reads {label(path)} {right[-1]}",
-            )
+            code, hint = "spec/value", f"one of: {', '.join(map(str, right))}"
+            if label(path) == "version":
+                code, hint = "spec/version", f"this program reads version {right[-1]}"
+            return self._wrong(code, f"{label(path)} is {node.value}", node, path, hint)
         return node
 
     # --- texts -------------------------------------------------------------------------------------------
@@ -344,7 +348,15 @@ class Walker:
 
     def _malformed(self, node: Node, path: Path) -> bool:
         bad = references.malformed(node.value)
-        if bad:
+        if bad and bad.startswith(("${key:", "${key#")):
+            self._wrong(
+                "spec/reference",
+                f"{label(path)} holds {shown(bad)}, which is no reference here",
+                node,
+                path,
+                "what a key holds can stand in a destination's properties only, as ${key:instance/key#url}",
+            )
+        elif bad:
             inner = bad.strip("${} ")
             write = (
                 "${env:" + inner + "}" if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", inner) else "${env:NAME}"
@@ -394,6 +406,87 @@ class Walker:
                 f": for instance {fixed}" if re.fullmatch(words.NAME, fixed) and len(node.value) < 100 else ""
             ),
         )
+
+    def _destination_name(self, node: Node, path: Path, what: str = "") -> Node:
+        if isinstance(node.value, str) and re.fullmatch(words.DESTINATION, node.value):
+            return node
+        if not isinstance(node.value, str):
+            return self._type(node, path, "a text")
+        return self._wrong(
+            "spec/name",
+            f"{what or label(path)} is {shown(node.value)}",
+            node,
+            path,
+            "a destination's name has letters, digits and . _ - and begins with a letter or digit; at most 200",
+        )
+
+    def _key_path(self, node: Node, path: Path) -> Node:
+        if isinstance(node.value, str) and re.fullmatch(recipes.KEY_PATH, node.value):
+            return node
+        if not isinstance(node.value, str):
+            return self._type(node, path, "a text")
+        return self._wrong(
+            "spec/key-path",
+            f"{label(path)} is {shown(node.value)}",
+            node,
+            path,
+            "name the instance and its key: `instance/key`, or `subaccount/instance/key` if it is of another one",
+        )
+
+    def _properties(self, node: Node, path: Path) -> Node:
+        """A destination's properties: all of them texts, with references in them."""
+        if not isinstance(node.value, dict):
+            return self._type(node, path, "a map")
+        result = {}
+        for name, below in node.value.items():
+            where = (*path, name)
+            wrong = _no_property(name)
+            if wrong:
+                said, hint = wrong
+                self._wrong("spec/property", said, below._replace(at=below.key, value=name), path, hint)
+            else:
+                result[name] = below if below.value is None else self._property(below, where)
+        return node._replace(value=result)
+
+    def _property(self, node: Node, path: Path) -> Node:
+        name = str(path[-1])
+        if not self._text(node, path):
+            return node._replace(value=WRONG)
+        rest = node._replace(value=recipes.without(node.value))
+        bad = references.malformed(rest.value)
+        if bad and bad.startswith(("${key:", "${key#")):
+            return self._wrong(
+                "spec/reference",
+                f"{label(path)} holds {shown(bad)}, which is no reference",
+                node,
+                path,
+                "write ${key:instance/key#FIELD}; fields are url, token_url, client_id, client_secret, …, or a "
+                "dotted path in the key's JSON",
+            )
+        if self._malformed(rest, path):
+            return node._replace(value=WRONG)
+        if recipes.secret_name(name) and recipes.fixed(node.value):
+            return self._wrong(
+                "spec/literal-secret",
+                f"{label(path)} holds a value of its own",
+                node,
+                path,
+                "a secret never stands in a spec: write ${key:instance/key#client_secret} or ${env:NAME}, and "
+                "change the secret if it was real",
+            )
+        if recipes.fixed(node.value):
+            self._suspect(node, path)
+        if name == "tokenServiceURL" and re.search(
+            r"#(cert_)?token_url\}\s*/oauth/token|/oauth/token/+oauth/token", node.value
+        ):
+            return self._wrong(
+                "spec/token-url",
+                f"{label(path)} would end in /oauth/token twice",
+                node,
+                path,
+                "token_url is whole already: write ${key:instance/key#token_url} alone",
+            )
+        return node
 
     def _physical(self, node: Node, path: Path) -> Node:
         node = self._plain_text(node, path)
@@ -549,6 +642,26 @@ class Walker:
     def _wrong(self, code: str, message: str, node: Node, path: Path, hint: str) -> Node:
         self.found.say(code, message, node, hint, address_of(path))
         return node._replace(value=WRONG)
+
+
+_PROPERTIES = {name.lower(): name for name in recipes.KNOWN}
+
+
+def _no_property(name: str) -> tuple[str, str] | None:
+    """Why a destination cannot have a property of this name, and what to write instead."""
+    right = _PROPERTIES.get(name.lower())
+    if name.lower() == "name":
+        return (
+            "a destination's name is no property of it",
+            "the key of the map is the name; `name: …` beside `properties` gives another one",
+        )
+    if name.startswith(recipes.OURS):
+        return f"{shown(name)} is written by this program itself", "take it away"
+    if right and right != name:
+        return f"{shown(name)} is not how this property is spelt, and case counts", f"write {right}"
+    if "${" in name or not name.isprintable() or name != name.strip() or not name:
+        return f"{shown(name)} cannot be the name of a property", "write the name itself, like URL.headers.x"
+    return None
 
 
 _DUE = {

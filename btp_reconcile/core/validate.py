@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from re import search
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.core import across, merge, references, schema as words
+from btp_reconcile.core import across, destinations, merge, references, schema as words
 from btp_reconcile.core.errors import SpecError
 from btp_reconcile.core.merge import WRONG, Document, Node, Path
 from btp_reconcile.core.model import Address, Problem, Source
@@ -40,10 +40,13 @@ def check(documents: Sequence[Document], kinds: Sequence[Kind], catalogue: Catal
     """The specs that documents hold. Raises SpecError with every problem, in the order of the files."""
     found, warned = Found(), Found()
     walker = Walker(words.language(kinds), found, warned)
-    reader = Reader(walker, catalogue, _Parameters(found), found, warned)
+    objections = next((kind.objections for kind in kinds if kind.name == "delivery"), lambda sink, block: ())  # noqa: ARG005
+    reader = Reader(walker, catalogue, _Parameters(found), found, warned, objections)
     parts = [Whole(reader, document) for document in documents if not _a_catalogue(document, found)]
     specs = tuple(part.spec() for part in parts)
-    across.check([part.declared for part in parts], found)
+    declared = [part.declared for part in parts]
+    across.check(declared, found)
+    destinations.check(declared, catalogue, found, warned)
     if found.by_place:
         raise SpecError(found.all())
     return Checked(specs, warned.all())
@@ -52,7 +55,11 @@ def check(documents: Sequence[Document], kinds: Sequence[Kind], catalogue: Catal
 def _a_catalogue(document: Document, found: Found) -> bool:
     """Say so, once, if a catalogue file was taken for a spec because it stands among specs."""
     data = document.data
-    if "version" in data or "subaccounts" in data or not {"api", "service"} <= set(data):
+    if (
+        "version" in data
+        or "subaccounts" in data
+        or not ({"api", "service"} <= set(data) or "recipes" in data)
+    ):
         return False
     found.say(
         "spec/catalogue-file",

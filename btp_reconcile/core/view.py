@@ -21,6 +21,15 @@ from btp_reconcile.core.resolve import SERVICE_OF_RUNTIME
 
 if TYPE_CHECKING:
     from btp_reconcile.core.catalogue import Catalogue
+    from btp_reconcile.core.rotation import Due
+
+
+CONSUMERS = frozenset({"delivery", "destination"})
+"""Kinds that are filled from a key."""
+
+
+AT_MOST = 10
+"""Keys that one run makes anew because of their age, unless it is told another number."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,12 @@ class Policy:
     allow: frozenset[str] = frozenset()
     """Addresses and objections that were answered by name."""
     reapply: frozenset[Address] = frozenset()
+    at_most: int = AT_MOST
+    """Rotations because of age in one run."""
+    only_due: bool = False
+    """Only what rotations and retirements need (`rotate --due`)."""
+    alone: bool = False
+    """A shard that is applied without the whole having been approved: it decides on its own figures."""
 
 
 @dataclass
@@ -45,12 +60,39 @@ class View:
     policy: Policy
     changes: dict[Address, Change] = field(default_factory=dict)
     objections: list[Problem] = field(default_factory=list)
+    later: list[Problem] = field(default_factory=list)
+    """What cannot be planned yet, because another shard makes what it needs."""
     disputed: set[Address] = field(default_factory=set)
     """Addresses with a conflict: nothing can be said about what stands in them."""
+    concern: dict[Address, Address] = field(default_factory=dict)
+    """Address of a conflict → the other one that it is about."""
     lost: set[str] = field(default_factory=set)
     """Subaccounts that are not where the spec looks for them."""
     claimed: set[tuple[str, str, str]] = field(default_factory=set)
     """(kind, runtime, id) of every fact that a wanted thing stands for."""
+    generations: dict[Address, tuple[Fact, ...]] = field(default_factory=dict)
+    """All generations of each key, oldest first."""
+    aged: dict[Address, Due] = field(default_factory=dict)
+    """Keys that are made anew because of their age."""
+
+    @cached_property
+    def all_consumers(self) -> dict[Address, list[Resource]]:
+        """Key → deliveries and destinations that are filled from it."""
+        found: dict[Address, list[Resource]] = defaultdict(list)
+        for resource in self.wanted.resources:
+            if resource.address.kind in CONSUMERS:
+                for needed in resource.requires:
+                    found[needed].append(resource)
+        return found
+
+    @cached_property
+    def consumers(self) -> dict[Address, list[Resource]]:
+        """The same, without those that are only watched or taken away."""
+        return {
+            key: kept
+            for key, some in self.all_consumers.items()
+            if (kept := [one for one in some if not one.absent and not one.observe_only])
+        }
 
     @cached_property
     def marked(self) -> dict[tuple[str, str, str, str], list[Fact]]:
@@ -89,6 +131,15 @@ class View:
     @cached_property
     def by_id(self) -> dict[tuple[str, str, str], Fact]:
         return {(one.kind, one.subaccount, one.id): one for one in self.facts.all}
+
+    @cached_property
+    def holders(self) -> dict[str, list[Fact]]:
+        """Id of a key → destinations that are noted to hold it."""
+        found: dict[str, list[Fact]] = defaultdict(list)
+        for fact in self.facts.of("destination"):
+            for held in fact.attributes.get("keys", ()):
+                found[held.id].append(fact)
+        return found
 
     @cached_property
     def inside(self) -> dict[tuple[str, str, str | None], list[Fact]]:

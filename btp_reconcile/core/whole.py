@@ -6,20 +6,21 @@ from dataclasses import dataclass, field
 from re import fullmatch
 from typing import TYPE_CHECKING, Any, Protocol
 
-from btp_reconcile.core import across, merge, schema as words
+from btp_reconcile.core import across, destinations, lifetimes, merge, recipes, schema as words
+from btp_reconcile.core.lifetimes import seconds
 from btp_reconcile.core.merge import WRONG, Document, Node, Path
 from btp_reconcile.core.model import Address, Source
 from btp_reconcile.core.shape import Found, Walker, near, suggestion
 from btp_reconcile.core.suspicion import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from btp_reconcile.core.catalogue import Api, Catalogue
 
-WEEK = 7 * 86400
-_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": WEEK}
-_PARTS = ("cloud_foundry", "entitlements", "instances")
+ACCESS = "btp-reconcile-access"
+"""The instance by whose key we open a subaccount's Destination service, with `bootstrap: true`."""
+_PARTS = ("cloud_foundry", "entitlements", "instances", "destinations")
 """What of a template goes into a subaccount."""
 
 
@@ -32,7 +33,7 @@ class Spec:
     owner_was: str | None
     name: str
     data: Mapping[str, Any]
-    """`access`, and `subaccounts` with their `entitlements`, `instances` and these their `keys`."""
+    """`access`, and `subaccounts` with their `entitlements`, `instances` and these their `keys`, `destinations`."""
     places: Mapping[Path, Source]
     """Path in `data` → where it was written. What was not written has no place."""
 
@@ -63,6 +64,8 @@ class Reader:
     judge: Judge
     found: Found
     warned: Found
+    objections: Callable[[str, Mapping[str, Any]], Iterable[str]] = lambda sink, block: ()  # noqa: ARG005
+    """What is wrong with what a sink is told."""
     walked: dict[int, Node] = field(default_factory=dict)
     familiar: set[tuple[str, str | None]] = field(default_factory=set)
     """Services and plans about which there is nothing to say."""
@@ -203,9 +206,54 @@ class Whole:
         if foundry:
             data["cloud_foundry"] = foundry
         self.declared.subaccounts.append((name, node))
+        node = self._bootstrapped(node, data)
         data["entitlements"] = self._entitlements(node, name)
         data["instances"] = self._instances(node, name, data)
+        if (
+            node.get("destinations") is not None
+        ):  # an empty map asks, too: what it no longer names can be pruned
+            data["destinations"] = self._destinations(node, name)
+        self._opened(node, name)
         return data
+
+    def _bootstrapped(self, node: Node, data: dict[str, Any]) -> Node:
+        """What `bootstrap: true` stands for: an instance and a key as anybody could declare them, and access by that key."""
+        for service in ("service_manager", "destination"):
+            given = node.get("access", service) or self.top.get("access", service)
+            asked = given.get("bootstrap") if given is not None else None
+            others = [one for one in ("service_key", "key") if given is not None and given.get(one)]
+            if asked is not None and asked.value is True and others:
+                self.found.say(
+                    "spec/access-key",
+                    f"access.{service} says both bootstrap and {others[0]}",
+                    asked,
+                    "keep one of them",
+                )
+        given = node.get("access", "destination") or self.top.get("access", "destination")
+        asked = given.get("bootstrap") if given is not None else None
+        if asked is None or asked.value is not True or not node.get("destinations"):
+            return node
+        if node.get("instances", ACCESS):
+            self.found.say(
+                "spec/access-key",
+                f"the instance name {ACCESS} is taken by bootstrap",
+                node.get("instances", ACCESS) or asked,
+                "give the instance another name",
+            )
+            return node
+        manager = node.get("access", "service_manager") or self.top.get("access", "service_manager")
+
+        def made(value: Any) -> Node:
+            if isinstance(value, dict):
+                value = {key: made(below) for key, below in value.items()}
+            return Node(value, asked.place, asked.place)
+
+        runtime = "other" if manager is not None else "cloudfoundry"
+        said = {"service": "destination", "plan": "lite", "runtime": runtime, "keys": {"destination": {}}}
+        data["access"]["destination"] = {"key": f"{ACCESS}/destination", "bootstrap": True}
+        instances = node.get("instances")
+        below = {**(instances.value if instances else {}), ACCESS: made(said)}
+        return node._replace(value={**node.value, "instances": Node(below, asked.place, asked.place)})
 
     def _with_templates(self, node: Node) -> Node:
         """Templates in the order of `use`, then the subaccount's own words."""
@@ -302,6 +350,36 @@ class Whole:
             result[name] = _Instance(self, subaccount, name, whole, data).normalised()
         return result
 
+    def _destinations(self, node: Node, subaccount: str) -> dict[str, Any]:
+        defaults = self.top.get("defaults")
+        result = {}
+        for name, written in self.present(node.get("destinations"), "destination"):
+            path: Path = ("subaccounts", subaccount, "destinations", name)
+            merge.places(written, path, self.places)
+            made = destinations.whole(subaccount, name, written, defaults, self.catalogue, self.found)
+            result[name], declared = made
+            self.declared.destinations.append(declared)
+        return result
+
+    def _opened(self, node: Node, subaccount: str) -> None:
+        """The declared key by which the Destination service of this subaccount is opened, if one is named."""
+        near = node.get("access", "destination") or self.top.get("access", "destination")
+        if near is None or (node.get("access", "destination") is None and not node.get("destinations")):
+            return
+        written = near.get("key")
+        key = (
+            recipes.address(written.value, subaccount) if written and isinstance(written.value, str) else None
+        )
+        if written and near.get("service_key"):
+            self.found.say(
+                "spec/access-key",
+                "access.destination gives both a service key and the name of one",
+                written,
+                "keep one of them",
+            )
+        elif written and key:
+            self.declared.opened.append(destinations.Opened(subaccount, key, written))
+
     def familiar(self, service: str, plan: str | None, node: Node) -> None:
         """Warn of a service that is nearly one we know, or of a plan that a service we know does not have."""
         if (service, plan) in self.reader.familiar:
@@ -381,7 +459,7 @@ class _Instance:
             "manage": self.value("manage", "full"),
             "ignore": self.value("ignore", []),
             "keep_old_for": seconds(self.value("keep_old_for")),
-            **({"owner_was": self.value("owner_was")} if self.node.get("owner_was") else {}),
+            **{one: self.value(one) for one in ("owner_was", "renamed_from") if self.node.get(one)},
         }
         data["keys"] = self._keys(data, known)
         self.whole.declared.instances.append(
@@ -549,15 +627,19 @@ class _Instance:
             )
         self._ignored("key", self.node)
         own_time = self.value("keep_old_for")
+        kept = seconds(own_time) if own_time else instance["keep_old_for"]
+        api = self.whole.catalogue.offered(instance["service"] or "", instance["plan"] or "")
+        credential = lifetimes.credential(self, api)
         return {
             "name": self.value("name", name),
-            "parameters": self.value("parameters", {}),
+            "parameters": lifetimes.parameters(self, api, credential),
+            **lifetimes.said(self, credential, kept, self.whole.reader.objections),
             "ensure": ensure,
             "adopt": _adoption(self.value("adopt")),
             "manage": self.value("manage", instance["manage"]),
             "ignore": self.value("ignore", []),
-            "keep_old_for": seconds(own_time) if own_time else instance["keep_old_for"],
-            **({"owner_was": self.value("owner_was")} if self.node.get("owner_was") else {}),
+            "keep_old_for": kept,
+            **{one: self.value(one) for one in ("owner_was", "renamed_from") if self.node.get(one)},
         }
 
 
@@ -573,8 +655,3 @@ def _adoption(said: Any) -> dict[str, str] | None:
     if isinstance(said, dict):
         return said
     return {} if said is True else None
-
-
-def seconds(duration: str | None) -> int:
-    """A duration like 7d in seconds; a week when there is none."""
-    return int(duration[:-1]) * _UNITS[duration[-1]] if duration else WEEK

@@ -10,19 +10,30 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from btp_reconcile.core.errors import Blame, PlatformError, SpecError
 from btp_reconcile.core.model import Problem, Secret, Subaccount
+from btp_reconcile.edges.consumers import SINK
 from btp_reconcile.edges.door import ServiceDoor
 from btp_reconcile.edges.hosts import shown
 from btp_reconcile.edges.tokens import JWT_BEARER, Credentials, People, SignIn, named
 
 if TYPE_CHECKING:
+    from btp_reconcile.core.catalogue import Catalogue
+    from btp_reconcile.core.kind import Door
     from btp_reconcile.edges.client import Client
+    from btp_reconcile.edges.consumers import SinkDoor
+    from btp_reconcile.edges.verify import Verifier
 
 CENTRAL = {"entitlements": "entitlements_service_url", "accounts": "accounts_service_url"}
-KEY_VARIABLES = {"central": "BTP_CIS_CENTRAL_KEY", "service_manager": "BTP_SERVICE_MANAGER_KEY"}
+KEY_VARIABLES = {
+    "central": "BTP_CIS_CENTRAL_KEY",
+    "service_manager": "BTP_SERVICE_MANAGER_KEY",
+    "destination": "BTP_DESTINATION_KEY",
+}
+ENDPOINT = {"service_manager": "sm_url", "destination": "uri"}
+"""Where a key of a service that has only one endpoint names it."""
 CF_VARIABLES = {
     "username": "CF_USER",
     "password": "CF_PASSWORD",
@@ -45,6 +56,13 @@ _OPENS = (
 """What is enough to sign in, best first; a client alone comes last because it may also stand beside an assertion."""
 
 
+class Sinks(Protocol):
+    """All sinks of one run: `edges.consumers`."""
+
+    def door(self, service: str, subaccount: Subaccount) -> SinkDoor:
+        """The sink of that name, opened with the access of this subaccount."""
+
+
 @dataclass(frozen=True)
 class _Entrance:
     """An endpoint, and who signs in there."""
@@ -64,8 +82,11 @@ class Platform:
         access: Mapping[str, Mapping[str, Any]],
         environment: Mapping[str, str],
         home: Path | None,
+        consumers: Sinks | None = None,
+        people: People | None = None,
     ) -> None:
         self._client = client
+        self._consumers = consumers
         self._access = access
         self._environment = environment
         self._home = home
@@ -73,18 +94,30 @@ class Platform:
         self._doors: dict[tuple[str, str, str], ServiceDoor] = {}
         self._sign_ins: dict[tuple[str, str], SignIn] = {}
         self._roots: dict[str, _Root] = {}
-        self._people = People()
+        self._people = people or People()
         self._session: Mapping[str, Any] | None = None
         self._nameless: list[str] = []
         self._managers: dict[str, str] = {}
+        self._entrusted: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._prover: Verifier | None = None
 
     def has(self, service: str, subaccount: Subaccount) -> bool:
         """Are there credentials at all? Asks nobody; whether they are good shows when they are used."""
+        if service.startswith(SINK):
+            return self._consumers is not None
         if service == "cloud_foundry":
             return bool(self._cloud_foundry_api(subaccount) and self._cloud_foundry_fields(subaccount))
         return bool(self._key(_section(service), subaccount))
 
-    def door(self, service: str, subaccount: Subaccount) -> ServiceDoor:
+    def door(self, service: str, subaccount: Subaccount) -> Door:
+        """What leads to a service, or to a sink: `sink/vault`."""
+        if service.startswith(SINK):
+            if self._consumers is None:
+                raise ValueError("there are no sinks here")
+            return cast("Door", self._consumers.door(service, subaccount))
+        return self.service(service, subaccount)
+
+    def service(self, service: str, subaccount: Subaccount) -> ServiceDoor:
         """A door that signs in at its first request. Equal endpoint and user: the same door.
 
         Raises SpecError when there are no credentials, or when they have not the shape that a sign-in needs.
@@ -96,11 +129,20 @@ class Platform:
                 entrance = self._by_key(service, subaccount)
             _sendable(entrance, service if service == "cloud_foundry" else _section(service), subaccount)
             key = (service, entrance.endpoint, entrance.who.user)
-            if service == "service_manager":
-                self._one_subaccount(entrance, subaccount)
+            if service in ENDPOINT:
+                self._one_subaccount(service, entrance, subaccount)
             if key not in self._doors:
                 self._doors[key] = self._open(service, entrance, subaccount)
             return self._doors[key]
+
+    def prover(self, catalogue: Catalogue) -> Verifier:
+        """Who tries out keys; one in a run, because what an API takes at once counts for all of them together."""
+        from btp_reconcile.edges.verify import Verifier  # planning does not need it, and starts sooner
+
+        with self._lock:
+            if self._prover is None:
+                self._prover = Verifier(self._client, self._client.clock, catalogue)
+            return self._prover
 
     def _open(self, service: str, entrance: _Entrance, subaccount: Subaccount) -> ServiceDoor:
         return ServiceDoor(
@@ -110,7 +152,7 @@ class Platform:
             user=entrance.who.user,
             bearer=self._sign_in(entrance),
             client=self._client,
-            others=lambda other: self.door(other, subaccount),
+            others=lambda other: self.service(other, subaccount),
         )
 
     def _sign_in(self, entrance: _Entrance) -> SignIn:
@@ -141,7 +183,15 @@ class Platform:
             _refuse(section, subaccount, "is no mapping", f"write access.{section} as a mapping")
         return given
 
+    def entrust(self, service: str, subaccount: Subaccount, key: Mapping[str, Any]) -> None:
+        """A service key that was read from the platform, in place of one that is given."""
+        with self._lock:
+            self._entrusted[_section(service), subaccount.name] = key
+
     def _key(self, section: str, subaccount: Subaccount) -> Any:
+        entrusted = self._entrusted.get((section, subaccount.name))
+        if entrusted is not None:
+            return entrusted
         given = self._section_of(section, subaccount).get("service_key")
         if isinstance(given, Mapping):
             return given
@@ -156,7 +206,8 @@ class Platform:
             client = key.get("uaa")
             where = f"endpoints.{CENTRAL[service]}"
         else:
-            endpoint, client, where = _plain(key.get("sm_url")), key, "sm_url"
+            where = ENDPOINT[section]
+            endpoint, client = _plain(key.get(where)), key
         if not endpoint or not isinstance(client, Mapping):
             lacks = "uaa" if endpoint else where
             _refuse(section, subaccount, f"has no {lacks}", f"take a service key of {_OFFERING[section]}")
@@ -184,15 +235,15 @@ class Platform:
             advice=f"check username and password of access.{section}",
         )
 
-    def _one_subaccount(self, entrance: _Entrance, subaccount: Subaccount) -> None:
-        """A Service Manager key opens the one subaccount that it was made in, and does not say which."""
+    def _one_subaccount(self, service: str, entrance: _Entrance, subaccount: Subaccount) -> None:
+        """Such a key opens the one subaccount that it was made in, and does not say which."""
         first = self._managers.setdefault(f"{entrance.endpoint} {entrance.who.user}", subaccount.id)
         if first != subaccount.id:
             _refuse(
-                "service_manager",
+                service,
                 subaccount,
                 "is also used for another subaccount, and such a key opens only one",
-                "give each subaccount its own access.service_manager",
+                f"give each subaccount its own access.{service}",
                 code="access/shared-key",
             )
 
@@ -348,6 +399,7 @@ class _Root:
 _OFFERING = {
     "central": "cis with plan central",
     "service_manager": "service-manager with plan subaccount-admin",
+    "destination": "destination with plan lite",
 }
 
 

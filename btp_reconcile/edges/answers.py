@@ -7,21 +7,16 @@ and never quoted, because nobody knows what stands in it.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, NoReturn
-from urllib.parse import quote, quote_plus
 
 from btp_reconcile.core.errors import Blame
+from btp_reconcile.core.said import asked_wait, line, scrubbed
 from btp_reconcile.edges.hosts import shown
-
-LONGEST_MESSAGE = 2000
 
 
 @dataclass(frozen=True)
@@ -29,8 +24,12 @@ class Reply:
     """One answer as it came. `headers` finds a name in any spelling."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    attempts: int = 1
+    """How often the request was sent before it came."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What was sent in confidence with the request, its token too, and must not come back in a message."""
 
     @property
     def good(self) -> bool:
@@ -75,81 +74,6 @@ def parsed(reply: Reply) -> Any:
         raise NotJson("an empty answer")
     broken = "broken JSON" if reply.body.lstrip()[:1] in {b"{", b"["} else "not JSON"
     raise NotJson(f"an answer that is {broken} ({kind}, {len(reply.body):,} bytes)")
-
-
-# --- texts ----------------------------------------------------------------------------------------------
-
-_TOKEN = re.compile(
-    r"\beyJ[\w-]{4,}\.[\w-]+\.[\w-]*"  # a JWT
-    r"|\b[0-9a-f]{32}-r\b"  # an opaque refresh token of a UAA
-    r"|-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|$)",
-    re.DOTALL,
-)
-
-
-def line(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """A text as one printable line of bounded length: no control characters, no half characters."""
-    clean = text.encode("utf-8", "replace").decode("utf-8", "replace")
-    clean = " ".join("".join(sign if sign.isprintable() else " " for sign in clean).split())
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
-
-
-def scrubbed(text: str, secrets: Iterable[str] = ()) -> str:
-    """A text of the platform's without what we sent it in confidence, and without anything that looks like a token."""
-    for secret in sorted({one for one in secrets if len(one) >= 4}, key=len, reverse=True):
-        raw = secret.encode("utf-8", "replace")
-        for form in (
-            secret,
-            json.dumps(secret)[1:-1],
-            json.dumps(secret, ensure_ascii=False)[1:-1],
-            quote(raw, safe=""),
-            quote_plus(raw),
-            base64.b64encode(raw).decode(),
-        ):
-            text = text.replace(form, "***")
-    return _TOKEN.sub("***", text)
-
-
-# --- how long to wait -----------------------------------------------------------------------------------
-
-_GO_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.\d+)? ([+-]\d{4}) \w+(?: m=\S+)?")
-
-
-def http_date(text: str) -> float | None:
-    """Epoch seconds of an HTTP-date; None when it is none."""
-    try:
-        moment = parsedate_to_datetime(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _moment(text: str) -> float | None:
-    go = _GO_TIME.fullmatch(text)
-    if go is None:
-        return http_date(text)
-    try:
-        return datetime.strptime(" ".join(go.groups()), "%Y-%m-%d %H:%M:%S %z").timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-def asked_wait(headers: Mapping[str, str], status: int, now: float) -> float | None:
-    """The seconds that the platform asks us to wait, by any of its ways to say so. `now` is the platform's clock.
-
-    `Retry-After` is seconds, an HTTP-date, or a time as Go prints it (Service Manager). `X-RateLimit-Reset` is an
-    epoch in seconds (Cloud Controller) or milliseconds (CIS); it stands on good answers too, so it counts only on 429.
-    """
-    text = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text, re.ASCII):
-        return float(text)
-    moment = _moment(text) if text else None
-    if moment is None and status == 429:
-        reset = headers.get("X-RateLimit-Reset", "").strip()
-        if re.fullmatch(r"\d{10,14}(\.\d{1,6})?", reset, re.ASCII):
-            moment = float(reset)
-            moment = moment / 1000 if moment > 1e11 else moment
-    return None if moment is None else max(0.0, moment - now)
 
 
 # --- blame ----------------------------------------------------------------------------------------------
@@ -213,6 +137,8 @@ def _flat(data: Mapping[str, Any]) -> _Said:
 def _said(data: Any) -> _Said | None:
     if not isinstance(data, Mapping):
         return None
+    if isinstance(data.get("ErrorMessage"), str):
+        return _Said("", data["ErrorMessage"])  # the Destination service
     if isinstance(data.get("errors"), list):
         return _cloud_foundry(data["errors"])
     error = data.get("error")

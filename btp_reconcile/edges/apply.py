@@ -18,10 +18,19 @@ from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.core import fingerprint
-from btp_reconcile.core.errors import HostRefused, LostResponse, PlatformError, SignInRefused, TooSoon
+from btp_reconcile.core import digest, fingerprint, recipes, record
+from btp_reconcile.core.errors import (
+    Blame,
+    HostRefused,
+    LostResponse,
+    NotAsKnown,
+    PlatformError,
+    SignInRefused,
+    TooSoon,
+)
 from btp_reconcile.core.kind import Task
 from btp_reconcile.core.model import (
+    Action,
     Address,
     Change,
     Fact,
@@ -38,12 +47,17 @@ from btp_reconcile.core.model import (
     Verb,
     Wanted,
 )
+from btp_reconcile.core.verdict import Word
+from btp_reconcile.core.view import CONSUMERS
+from btp_reconcile.edges import certificates
 from btp_reconcile.edges.clock import Clock, Interrupted
+from btp_reconcile.edges.keyring import Keyring
 from btp_reconcile.edges.observe import Threads
 
 if TYPE_CHECKING:
     from btp_reconcile.core.catalogue import Catalogue, KnownError
     from btp_reconcile.core.kind import Door, Driver, Kind
+    from btp_reconcile.core.model import Resource
     from btp_reconcile.edges.observe import Platform
 
 FIRST_LOOK, LAST_LOOK, GROWTH = 2.0, 15.0, 1.5
@@ -54,6 +68,10 @@ RESTARTS = 3
 GRACE = 3.0
 """Seconds that requests on their way are given when the run ends early."""
 GONE = frozenset({404, 410})
+FOR_GOOD = (SignInRefused, HostRefused, NotAsKnown)
+"""After these a second look says the same."""
+OVERTAKEN = 412
+"""Somebody changed it between our look and our write: it is looked at and written anew."""
 WAITS_ITS_TURN = frozenset(
     {
         "CF-AsyncServiceInstanceOperationInProgress",
@@ -150,7 +168,7 @@ class _Known:
         self.spaces: dict[tuple[str, str], Fact] = {}
         self.instances: dict[str, Fact] = {}
         self.newest: dict[Address, Fact] = {}
-        """The newest generation of each instance, as far as it is there."""
+        """The newest generation of each instance and key, as far as it is there."""
         for fact in facts.all:
             if fact.kind == "plan":
                 service = str(fact.attributes.get("service"))
@@ -159,8 +177,8 @@ class _Known:
                 self.spaces[fact.subaccount, fact.name] = fact
             elif fact.kind == "instance":
                 self.instances[fact.id] = fact
-        for change in plan.changes:
-            if change.address.kind == "instance" and change.found is not None:
+        for change in (*plan.beside, *plan.changes):
+            if change.address.kind in {"instance", "key"} and change.found is not None:
                 self.newest[change.address] = change.found
 
     def task(self, step: Step, change: Change) -> Task:
@@ -182,6 +200,8 @@ class _Known:
     def _parent(self, step: Step, change: Change) -> Fact | None:
         if step.address.kind == "instance" and change.wanted is not None:
             return self.spaces.get((step.address.subaccount, str(change.wanted.spec.get("space"))))
+        if step.address.kind == "delivery" and change.wanted is not None:
+            return self.newest.get(change.wanted.requires[0])
         if step.address.kind != "key":
             return None
         if step.found is not None and step.verb is not Verb.CREATE:
@@ -205,7 +225,7 @@ class _Known:
 
     def _fingerprint(self, step: Step, change: Change) -> str:
         """The record to write beside the thing: of what is sent, or what is there if that can be believed."""
-        if change.wanted is None or not change.wanted.name:
+        if change.wanted is None or step.address.kind not in {"instance", "key"}:
             return ""
         key = self.wanted.access.get(step.address.subaccount, {}).get("fingerprint_key")
         if step.verb is Verb.CREATE or "parameters" in change.send:
@@ -234,7 +254,10 @@ class Run:
 
     def __post_init__(self) -> None:
         self._known = _Known(self.plan, self.wanted, self.facts)
-        self._instances = next((kind.drivers for kind in self.kinds if kind.name == "instance"), {})
+        drivers = {kind.name: kind.drivers for kind in self.kinds}
+        self._instances = drivers.get("instance", {})
+        self._keyring = Keyring(self.wanted, self.platform, drivers.get("key", {}), self.catalogue)
+        self._resources = {one.address: one for one in self.wanted.resources}
         self._works: dict[StepId, _Work] = {}
         self._dependents: dict[StepId, list[_Work]] = defaultdict(list)
         self._due: list[tuple[float, int, _Work]] = []
@@ -262,7 +285,7 @@ class Run:
     # --- before
 
     def _set_up(self) -> None:
-        changes = {change.address: change for change in self.plan.changes}
+        changes = {change.address: change for change in (*self.plan.beside, *self.plan.changes)}
         kinds = {kind.name: kind for kind in self.kinds}
         for step in self.plan.steps:
             change = changes[step.address]
@@ -409,7 +432,7 @@ class Run:
     def _start(self, works: list[_Work]) -> None:
         """Send the write. One refused batch is sent again item by item."""
         try:
-            self._send(works)
+            answered = self._send(works)
         except Interrupted:
             for work in works:
                 self._end(work, Status.PENDING, "stopped before it was accepted")
@@ -424,17 +447,178 @@ class Run:
         else:
             for work in works:
                 work.attempts += 1
-                self._look_from(work, self.clock.now() + FIRST_LOOK)
+                if work.step.id in answered:
+                    self._judge_at_once(work, answered[work.step.id])
+                else:
+                    self._look_from(work, self.clock.now() + FIRST_LOOK)
 
-    def _send(self, works: list[_Work]) -> None:
+    def _send(self, works: list[_Work]) -> Mapping[StepId, Fact]:
+        """Send; gives what is known to be there then without another look."""
         first = works[0]
+        if first.step.verb is Verb.VERIFY:
+            self._prove(first)
+            return {}
+        if first.step.verb is Verb.DATE:
+            self._date(first)
+            return {}
+        for work in works:
+            self._fill(work)
         tasks = [work.task for work in works]
         if first.step.verb is Verb.CREATE:
-            first.driver.create(first.door, tasks)
-        elif first.step.verb is Verb.UPDATE:
-            first.driver.update(first.door, tasks)
-        elif free := [work.task for work in works if not self._holds_others(work)]:
+            return first.driver.create(first.door, tasks) or {}
+        if first.step.verb is Verb.UPDATE:
+            return first.driver.update(first.door, tasks) or {}
+        if free := [work.task for work in works if not self._holds_others(work)]:
             first.driver.delete(first.door, free)
+        return {}
+
+    def _judge_at_once(self, work: _Work, fact: Fact) -> None:
+        """What the answer showed is as good as a look."""
+        self._look_from(work, self.clock.now())
+        try:
+            self._judge(work, fact)
+        except (PlatformError, Interrupted) as error:
+            self._not_seen([work], error)
+
+    # --- what is done with keys
+
+    def _fill(self, work: _Work) -> None:
+        """Put the credentials of its key into what a consumer is given."""
+        wanted = work.change.wanted
+        if wanted is None or work.step.verb is Verb.DELETE:
+            return
+        if work.step.address.kind == "delivery":
+            fact = self._newest(wanted.requires[0])
+            instance = self._known.instances.get(fact.parent or "")
+            key = self._resources[wanted.requires[0]]
+            parcel = self._keyring.parcel(fact, key, wanted, instance)
+            work.task = replace(work.task, parcel=parcel, parent=fact)
+        elif work.step.address.kind == "destination":
+            keys = {key: self._newest(key) for key in wanted.requires if key.kind == "key"}
+            opened = {
+                key: self._keyring.credentials(fact, self._resources[key]) for key, fact in keys.items()
+            }
+            properties = recipes.filled(wanted.spec["properties"], opened)
+            work.task = replace(
+                work.task,
+                spec={**wanted.spec, "properties": properties, "facts": keys},
+                parent=next(iter(keys.values()), None),
+            )
+
+    def _newest(self, key: Address) -> Fact:
+        found = self._known.newest.get(key)
+        if found is None:
+            raise PlatformError(Blame("apply", message=f"{key} is not there"))
+        return found
+
+    def _prove(self, work: _Work) -> None:
+        """Try out the newest generation before anybody is given it, and note how that went."""
+        wanted, fact = work.change.wanted, self._newest(work.step.address)
+        if wanted is None:
+            return
+        work.attempts += 1
+        instance = self._resources.get(Address("instance", work.step.address.path[:2]))
+        parameters = instance.spec.get("parameters", {}) if instance is not None else {}
+        role = digest.plain(parameters.get("role")) if isinstance(parameters, Mapping) else None
+        verdict = self._keyring.prove(
+            self.platform.prover(self.catalogue), fact, wanted, role if isinstance(role, str) else None
+        )
+        proof = record.Proof(record.moment(self.clock.now()), str(verdict.verdict), verdict.scopes)
+        notes = {record.VERIFIED: record.proof_text(proof)}
+        if not verdict.works:
+            with suppress(PlatformError):  # what it says here is what counts
+                if not wanted.watched:
+                    self._keyring.note(fact, notes)
+            self._end(
+                work,
+                Status.FAILED,
+                f"{verdict.verdict}: {verdict.detail}",
+                hint=verdict.hint,
+                gate=verdict.verdict is Word.FORBIDDEN,
+            )
+            return
+        if not wanted.watched:
+            kept = self._keyring.note(fact, notes)
+            self._known.newest[work.step.address] = replace(fact, record=kept)
+        self._end(work, Status.DONE, notes=self._same_secret(work, fact, wanted))
+
+    def _same_secret(self, work: _Work, fact: Fact, wanted: Resource) -> tuple[str, ...]:
+        """Is the secret of the new key that of the old one? Then rotating it changes nothing, and is worth a word."""
+        old = work.change.found
+        if work.change.action is not Action.ROTATE or old is None or old.id == fact.id:
+            return ()
+        with suppress(PlatformError):  # the old one may not be readable any more
+            if self._keyring.same_secret(fact, old, wanted):
+                return (
+                    (
+                        f"{fact.name} has the same secret as {old.name}: it belongs to the instance and not to the "
+                        "key, so a rotation does not renew it; a new instance would"
+                    ),
+                )
+        return ()
+
+    def _date(self, work: _Work) -> None:
+        """Every consumer has the new one: from now on the old one is kept for so long, and no longer."""
+        wanted, fact = work.change.wanted, work.step.found
+        if wanted is None or fact is None:
+            return
+        work.attempts += 1
+        at = record.moment(self.clock.now() + wanted.keep_old_for)
+        try:
+            self._keyring.note(fact, {record.RETIRE_AFTER: at})
+        except PlatformError as error:
+            if error.blame.status not in GONE:
+                raise
+        self._end(work, Status.DONE)
+
+    def _acknowledge(self, work: _Work, fact: Fact) -> None:
+        """A consumer was given a key: that is noted on the key, and from then on it counts."""
+        wanted = work.change.wanted
+        if wanted is None:
+            return
+        said = fact.attributes
+        receipt = record.Receipt(
+            str(work.step.address),
+            record.moment(self.clock.now()),
+            str(wanted.spec.get("config", "")),
+            str(said.get("version") or ""),
+            str(said.get("digest") or ""),
+            f"{wanted.spec.get('runtime') or work.step.address.kind} {wanted.spec.get('place') or fact.name}",
+        )
+        notes: dict[str, str | None] = {record.receipt_name(work.step.address): record.receipt_text(receipt)}
+        for key in wanted.requires:
+            if key.kind == "key":
+                newest = self._newest(key)
+                if self._resources[key].watched:
+                    continue
+                old = dict.fromkeys(record.former_receipts(newest, wanted.formerly))
+                kept = self._keyring.note(newest, {**notes, **old})
+                self._known.newest[key] = replace(newest, record=kept)
+
+    def _forget(self, work: _Work) -> None:
+        """A destination is gone: its receipts are, too; not when only its earlier name is."""
+        wanted = work.change.wanted
+        gone = work.change.action is Action.DELETE and work.step.address.kind == "destination"
+        if wanted is None or not gone:
+            return
+        name = record.receipt_name(work.step.address)
+        for key in wanted.requires:
+            newest = self._known.newest.get(key)
+            if newest is not None and name in newest.record and not self._resources[key].watched:
+                with suppress(PlatformError):  # it may be gone by now; the note harms nobody
+                    kept = self._keyring.note(newest, {name: None})
+                    self._known.newest[key] = replace(newest, record=kept)
+
+    def _note_end(self, work: _Work, fact: Fact) -> None:
+        """When the certificate of a new key ends is read once, and kept as a note."""
+        wanted = work.change.wanted
+        if wanted is None or wanted.spec.get("credential_type") != "x509" or record.ends_noted(fact):
+            return
+        found = self._keyring.credentials(fact, wanted)
+        ends = record.NO_CERTIFICATE
+        if found.certificate is not None:
+            ends = record.moment(certificates.not_after(found.certificate))
+        self._keyring.note(fact, {record.NOT_AFTER: ends})
 
     def _holds_others(self, work: _Work) -> bool:
         """The platform takes along what stands in an instance. What is not ours refuses the delete."""
@@ -469,7 +653,7 @@ class Run:
             # Perhaps it is there: our request arrived, or another run made it. A look decides, not the text.
             work.refused = None if lost else error
             self._look_from(work, self.clock.now())
-        elif lost and work.attempts < RESTARTS:
+        elif (lost or blame.status == OVERTAKEN) and work.attempts < RESTARTS:
             self._hold(work, str(error))  # anything but a creation can be sent again
         elif blame.status in PERHAPS_BUSY and _is_marked(work) and work.task.found is not None:
             work.refused, work.held = error, True
@@ -569,7 +753,7 @@ class Run:
         for work in works:
             if isinstance(error, Interrupted):
                 self._end(work, Status.PENDING, "stopped while it was looked at")
-            elif isinstance(error, (SignInRefused, HostRefused)) or error.blame.status in {401, 403, 404}:
+            elif isinstance(error, FOR_GOOD) or error.blame.status in {401, 403, 404}:
                 self._fail(work, str(error), error.blame.message)
             else:
                 self.events("look failed", {"address": str(work.step.address), "error": str(error)})
@@ -594,7 +778,10 @@ class Run:
         elif work.held and fact.phase is not Phase.PENDING:
             self._judge_held(work, fact)
         elif verb is Verb.CREATE and not _is_ours(work, fact):
-            self._fail(work, _taken(work, fact), "")
+            if work.step.address.kind == "delivery" and work.attempts < RESTARTS:
+                work.refused, work.where, work.next_at = None, Where.STARTING, self.clock.now()
+            else:
+                self._fail(work, _taken(work, fact), "")
         elif fact.phase is Phase.PENDING:
             work.refused = None
             self._later(work, fact.detail)
@@ -609,6 +796,10 @@ class Run:
         else:
             if verb is Verb.UPDATE and work.change.send:
                 work.driver.seal(work.door, work.task, fact)
+            if verb in {Verb.CREATE, Verb.UPDATE} and work.step.address.kind in CONSUMERS:
+                self._acknowledge(work, fact)
+            if verb in {Verb.CREATE, Verb.UPDATE} and work.step.address.kind == "key":
+                self._note_end(work, fact)
             self._done(work, fact)
 
     def _judge_held(self, work: _Work, fact: Fact) -> None:
@@ -648,6 +839,7 @@ class Run:
         verb, found = work.step.verb, work.step.found
         going = found is not None and found.operation is not None and found.operation.type == "delete"
         if verb is Verb.DELETE or (verb is Verb.AWAIT and going):
+            self._forget(work)
             self._end(work, Status.DONE)
         elif verb is not Verb.CREATE:
             self._fail(work, "it is gone", "", hint="run again: it is planned anew")
@@ -676,12 +868,14 @@ class Run:
         if work.change.wanted is None or not text:
             return None
         spec = work.change.wanted.spec
+        if "service" not in spec:
+            return None
         return self.catalogue.known_error(spec["service"], spec["plan"], text)
 
     # --- ends
 
     def _done(self, work: _Work, fact: Fact) -> None:
-        if work.step.address.kind == "instance":
+        if work.step.address.kind in {"instance", "key"}:
             self._known.newest[work.step.address] = fact
         self._end(work, Status.DONE)
 
@@ -701,12 +895,22 @@ class Run:
         by: Address | None = None,
         gate: bool = False,
         refused: bool = False,
+        notes: tuple[str, ...] = (),
     ) -> None:
         if work.outcome is not None:
             return  # an answer that came after the run was over
         spent = self.clock.now() - work.begun if work.begun else 0.0
         work.outcome = Outcome(
-            work.step, status, error, hint, by, max(work.attempts, 1), spent, gate=gate, refused=refused
+            work.step,
+            status,
+            error,
+            hint,
+            by,
+            max(work.attempts, 1),
+            spent,
+            gate=gate,
+            refused=refused,
+            notes=notes,
         )
         work.where = Where.OVER
         self._tell(work, status)
@@ -754,8 +958,8 @@ def _needs_plan(work: _Work) -> bool:
 
 
 def _is_marked(work: _Work) -> bool:
-    """Entitlements carry no mark, and what fails there leaves nothing behind."""
-    return work.step.address.kind != "entitlement"
+    """Entitlements, deliveries and access bindings carry no mark, and what fails there leaves nothing behind."""
+    return work.step.address.kind not in {"entitlement", "delivery", "access"}
 
 
 def _looked_at(work: _Work) -> Task:
@@ -787,6 +991,9 @@ def _leftover(work: _Work) -> Task:
 
 def _is_ours(work: _Work, fact: Fact) -> bool:
     """Is what was found by name what we (or another run of the same spec) asked for?"""
+    if work.step.address.kind == "delivery" and work.task.parcel is not None:
+        # Where the consumer can say which key it holds, it must be the one that was handed over.
+        return not fact.foreign and fact.attributes.get("identity") in (None, work.task.parcel.identity)
     if work.change.wanted is None or not _is_marked(work):
         return True
     return fact.mark == replace(work.change.wanted.mark, generation=work.step.generation)

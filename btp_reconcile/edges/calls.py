@@ -37,6 +37,10 @@ class Call:
     """What was put into it in confidence and must not come back in a message."""
     certificate: tuple[str, str] | None = field(default=None, repr=False)
     """PEM texts of a client certificate and its key."""
+    attempts: int = 0
+    """Sent so often at most; 0: as often as the policy allows."""
+    issued: bool = False
+    """The address came with the very credentials that are sent to it: see `hosts.check_issued`."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionErro
 from btp_reconcile import __version__
 from btp_reconcile.core import limits
 from btp_reconcile.core.errors import Blame, LostResponse, PlatformError, TooSoon, Unreachable
+from btp_reconcile.core.said import http_date, scrubbed
 from btp_reconcile.edges import hosts
-from btp_reconcile.edges.answers import NotJson, Reply, blame, http_date, parsed, understood
+from btp_reconcile.edges.answers import NotJson, Reply, blame, parsed, understood
 from btp_reconcile.edges.calls import Call
 from btp_reconcile.edges.pace import Pace
 
@@ -112,12 +113,21 @@ class Client:
 
     def exchange(self, call: Call) -> Reply:
         """The good answer to a call, after as many attempts as the policy allows. Raises PlatformError and its kin."""
-        self.check(call.service, call.url, call.method)
+        if call.issued:
+            hosts.check_issued(call.service, call.url, self.allow_hosts, call.method)
+        else:
+            self.check(call.service, call.url, call.method)
         return _Tries(self, call).run()
 
     def post_form(self, form: Form) -> Any:
         """The JSON that a token endpoint answers. Nothing of the form is found in an error."""
-        call = Call(
+        call = self.call_of(form)
+        return self.json_of(call, self.exchange(call))
+
+    @staticmethod
+    def call_of(form: Form) -> Call:
+        """A token request as a call."""
+        return Call(
             SIGN_IN,
             "POST",
             form.url + ("?" + urlencode(form.query) if form.query else ""),
@@ -128,7 +138,6 @@ class Client:
             secrets=form.secrets,
             certificate=form.certificate,
         )
-        return self.json_of(call, self.exchange(call))
 
     def read(self, service: str, url: str) -> Any:
         """The JSON at an address that needs no sign-in."""
@@ -146,7 +155,12 @@ class Client:
             what = str(error)
         found = self._blame(call, reply)
         raise PlatformError(
-            replace(found, code="", message=f"{what} came where JSON is due", repeatable=False)
+            replace(
+                found,
+                code="",
+                message=scrubbed(f"{what} came where JSON is due", reply.secrets),
+                repeatable=False,
+            )
         )
 
     # --- one request -------------------------------------------------------------------------------------
@@ -200,7 +214,7 @@ class Client:
         date = http_date(reply.headers.get("Date", ""))
         now = self.clock.now() if date is None else date
         where = {"service": call.service, "method": call.method, "url": call.url}
-        return blame(reply, **where, now=now, safe=call.safe, secrets=call.secrets)
+        return blame(reply, **where, now=now, safe=call.safe, secrets=reply.secrets)
 
     def _gate(self, call: Call) -> _Gate:
         with self._lock:
@@ -228,7 +242,8 @@ class Client:
             limit = f"an answer of more than {LARGEST_ANSWER // 1024**2} MB"
             found = replace(_blank(call, limit), status=response.status_code)
             return LostResponse(found) if call.method == "POST" and not call.safe else PlatformError(found)
-        return Reply(response.status_code, response.headers, body)
+        confided = call.secrets if token is None else (*call.secrets, token)
+        return Reply(response.status_code, response.headers, body, secrets=confided)
 
     @contextlib.contextmanager
     def _door(self, call: Call) -> Iterator[BaseAdapter]:
@@ -252,7 +267,8 @@ class Client:
     def _fault(self, call: Call, error: Exception) -> PlatformError:
         """What a broken connection means: it did not happen, it may have happened, or it does not matter."""
         sent, again, words = _diagnosis(error, self._timeout)
-        found = replace(_blank(call, f"{hosts.shown(call.url)}: {words}"), repeatable=again)
+        code = "tls" if any(map(_of_tls, _inner(error))) else ""
+        found = replace(_blank(call, f"{hosts.shown(call.url)}: {words}"), code=code, repeatable=again)
         if not sent:
             return Unreachable(found)
         if call.method == "GET" or call.safe:
@@ -327,6 +343,11 @@ def _inner(error: BaseException, depth: int = 6) -> Iterator[BaseException]:
     for part in parts if depth else ():
         if isinstance(part, BaseException):
             yield from _inner(part, depth - 1)
+
+
+def _of_tls(error: BaseException) -> bool:
+    """Did TLS itself fail, for another reason than the other side's certificate?"""
+    return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError)
 
 
 def _diagnosis(error: Exception, timeout: tuple[float, float]) -> tuple[bool, bool, str]:
@@ -413,7 +434,8 @@ class _Tries:
         self._signing = False
         self._renewed = False
         self._pauses: dict[int, float] = {}
-        self._attempts = min(client.attempts, SIGN_IN_ATTEMPTS) if call.safe else client.attempts
+        allowed = min(client.attempts, SIGN_IN_ATTEMPTS) if call.safe else client.attempts
+        self._attempts = min(allowed, call.attempts or allowed)
 
     def run(self) -> Reply:
         """The good answer, or the last error with the first real one beside it."""
@@ -426,7 +448,7 @@ class _Tries:
             reraise=True,
         )
         try:
-            return retrying(self._once)
+            return replace(retrying(self._once), attempts=len(self._history) + 1)
         except PlatformError as error:
             failure = error
         raise failure if self._signing else self._told(failure)

@@ -51,6 +51,11 @@ class ServiceDoor:
     def get(self, path: str, query: Query = ()) -> Any:
         return self._read(self._url("GET", path, query))
 
+    def read(self, path: str, query: Query = ()) -> Answer:
+        call = self._call("GET", self._url("GET", path, query))
+        reply = self.client.exchange(call)
+        return Answer(reply.status, reply.headers, self.client.json_of(call, reply))
+
     def pages(self, path: str, query: Query = ()) -> Iterator[Any]:
         paging = _PAGING.get(self.service)
         if paging is None:
@@ -58,7 +63,7 @@ class ServiceDoor:
         else:
             yield from paging(self, path, query)
 
-    def send(self, method: str, path: str, body: Json = None, query: Query = ()) -> Answer:
+    def send(self, method: str, path: str, body: Json = None, query: Query = (), match: str = "") -> Answer:
         if method not in WRITES:
             raise ValueError(f"{method} is no write; one of {', '.join(WRITES)} is")
         secrets: list[str] = []
@@ -67,6 +72,7 @@ class ServiceDoor:
             plain = _revealed(body, secrets)
             data = json.dumps(plain, separators=(",", ":"), allow_nan=False).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
+        headers |= {"If-Match": match} if match else {}
         call = self._call(method, self._url(method, path, query), headers, data, tuple(secrets))
         reply = self.client.exchange(call)
         return Answer(reply.status, reply.headers, self._written(call, reply))

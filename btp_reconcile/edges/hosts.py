@@ -31,11 +31,15 @@ _OF_SAP = re.compile(
     r"(?:"
     r"(?:api|uaa|login)\.cf\.[a-z0-9-]+" + _SAP_DOMAIN + r"|"
     r"[a-z0-9-]+\.authentication(?:\.cert)?\.[a-z0-9-]+" + _SAP_DOMAIN + r"|"
-    r"(?:accounts-service|entitlements-service|service-manager)\.cfapps\.[a-z]+[0-9]*" + _SAP_DOMAIN + r"|"
+    r"(?:accounts-service|entitlements-service|service-manager|destination-configuration)\.cfapps\.[a-z]+[0-9]*"
+    + _SAP_DOMAIN
+    + r"|"
     r"(?:[a-z0-9-]+\.)+cloud\.sap"
     r")",
     re.ASCII,
 )
+_SAP = re.compile(r"(?:[a-z0-9-]+\.)+(?:hana\.ondemand\.com|cloud\.sap|platform\.sapcloud\.cn)", re.ASCII)
+"""Any host within SAP's domains, customers' applications included."""
 _DEFAULT_PORT = {"https": 443, "http": 80}
 
 
@@ -85,6 +89,10 @@ def objection(url: str, allowed: Sequence[str]) -> str:
 
     `allowed` holds hosts that were allowed outside the spec: `host`, `*.suffix`, each with `:port` if it is not 443.
     """
+    return _objection(url, allowed, _OF_SAP)
+
+
+def _objection(url: str, allowed: Sequence[str], trusted: re.Pattern[str]) -> str:
     try:
         where = place(url)
     except ValueError as error:
@@ -95,7 +103,7 @@ def objection(url: str, allowed: Sequence[str]) -> str:
         return "it is not https"
     if any(_allows(entry, where) for entry in allowed):
         return ""
-    if _OF_SAP.fullmatch(where.host) is None:
+    if trusted.fullmatch(where.host) is None:
         return "it is not one of SAP's; if you trust it, allow it with --allow-host or RECONCILE_HOSTS"
     return "" if where.port == 443 else "its port is not 443"
 
@@ -108,11 +116,30 @@ def shown(url: str) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
+def _named(url: str) -> str:
+    """Where an address would lead, and no more of it: a variable may hold a token in the place of an address."""
+    scheme, slashes, rest = shown(url).partition("://")
+    host = rest.replace("\\", "/").partition("/")[0]
+    return f"{scheme}://{host}" if slashes else "what is given as its address"
+
+
 def check(service: str, url: str, allowed: Sequence[str], method: str = "") -> None:
     """Raises HostRefused unless credentials may be sent to this address."""
-    why = objection(url, allowed)
+    _refuse(service, url, objection(url, allowed), method)
+
+
+def check_issued(service: str, url: str, allowed: Sequence[str], method: str = "") -> None:
+    """Raises HostRefused unless a token may be sent to the address that the very key names it was got with.
+
+    The broker that issued the secret issued this address, too, and whoever controls the broker has the secret anyway. So
+    any host within SAP's domains will do: APIs are published under the same shared domains as customers' applications.
+    """
+    _refuse(service, url, _objection(url, allowed, _SAP), method)
+
+
+def _refuse(service: str, url: str, why: str, method: str) -> None:
     if why:
-        where = shown(url)
+        where = _named(url)
         raise HostRefused(
             Blame(service, method, where, code="host", message=f"no credential is sent to {where}: {why}")
         )

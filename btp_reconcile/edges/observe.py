@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
+from btp_reconcile.core import marks, recipes
 from btp_reconcile.core.errors import PlatformError, SpecError
-from btp_reconcile.core.model import Fact, Facts, Problem, Subaccount, Wanted
+from btp_reconcile.core.kind import Driver
+from btp_reconcile.core.model import Address, Fact, Facts, Phase, Problem, Subaccount, Wanted
 from btp_reconcile.core.resolve import SERVICE_OF_RUNTIME, VARIABLES
 from btp_reconcile.edges.clock import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from btp_reconcile.core.kind import Door, Kind
+    from btp_reconcile.core.catalogue import Catalogue
+    from btp_reconcile.core.kind import Door, KeyDriver, Kind
+    from btp_reconcile.core.model import Resource
+    from btp_reconcile.edges.keyring import Prover
 
 T = TypeVar("T")
 
@@ -26,7 +32,18 @@ SPOKEN = {
     "entitlements": "the Entitlements API",
     "cloud_foundry": "Cloud Foundry",
     "service_manager": "Service Manager",
+    "destination": "the Destination service",
+    "accounts": "the Accounts service",
 }
+
+
+class AccessDriver(Driver, Protocol):
+    """What the driver of our own bindings can do besides."""
+
+    def opened(
+        self, door: Door, place: Subaccount, resource: Resource
+    ) -> tuple[Fact, Mapping[str, Any]] | None:
+        """The binding and what it opens; None: it is not there."""
 
 
 class Platform(Protocol):
@@ -38,6 +55,12 @@ class Platform(Protocol):
     def has(self, service: str, subaccount: Subaccount) -> bool:
         """Are there credentials at all? Asks nobody."""
 
+    def entrust(self, service: str, subaccount: Subaccount, key: Mapping[str, Any]) -> None:
+        """A service key that was read from the platform, and opens that service from now on."""
+
+    def prover(self, catalogue: Catalogue) -> Prover:
+        """Who tries out keys in this run."""
+
 
 @dataclass(frozen=True)
 class _Round:
@@ -46,6 +69,13 @@ class _Round:
     service: str
     door: Door
     places: tuple[Subaccount, ...]
+    about: Resource | None = None
+    """A delivery: each is looked at by itself, so that one that cannot be seen hides no other."""
+
+    @property
+    def key(self) -> str:
+        """What is noted as unseen if this fails."""
+        return str(self.about.address) if self.about is not None else self.service
 
 
 def facts(
@@ -60,18 +90,24 @@ def facts(
     Raises SpecError when credentials are missing that the spec cannot do without, and Interrupted when asked to stop.
     """
     unseen: dict[tuple[str, str], Problem] = {}
-    rounds = list(_rounds(wanted, platform, unseen))
     seen: list[Fact] = []
-    with Threads(min(parallel, len(rounds))) as pool:
-        jobs = [pool.submit(_ask, one, wanted, kinds) for one in rounds]
-        while wait(jobs, timeout=1.0).not_done:
-            if stopped():
-                raise Interrupted("stopped while the platform was looked at; nothing was changed")
-    for one, job in zip(rounds, jobs, strict=True):
-        found, problem = job.result()
-        seen.extend(found)
-        if problem is not None:
-            unseen.update({(place.name, one.service): problem for place in one.places})
+
+    def ask(rounds: Sequence[_Round]) -> None:
+        with Threads(min(parallel, len(rounds))) as pool:
+            jobs = [pool.submit(_ask, one, wanted, kinds) for one in rounds]
+            while wait(jobs, timeout=1.0).not_done:
+                if stopped():
+                    raise Interrupted("stopped while the platform was looked at; nothing was changed")
+        for one, job in zip(rounds, jobs, strict=True):
+            found, problem = job.result()
+            seen.extend(found)
+            if problem is not None:
+                unseen.update({(place.name, one.key): problem for place in one.places})
+
+    seen.extend(_bootstrapped(wanted, kinds, platform, unseen))
+    ask(list(_rounds(wanted, platform, unseen)))
+    if _opened(wanted):
+        ask(list(_rounds_by_key(wanted, kinds, platform, seen, unseen)))
     return Facts(tuple(seen), unseen)
 
 
@@ -80,12 +116,20 @@ def needed(wanted: Wanted) -> dict[str, list[tuple[Subaccount, bool]]]:
     must: dict[tuple[str, str], bool] = {}
     for resource in wanted.resources:
         name = resource.address.subaccount
-        if resource.address.kind == "entitlement":
+        if resource.address.kind in {"delivery", "access"}:
+            continue
+        if resource.address.kind == "destination":
+            if name not in wanted.theirs:  # those of other shards are known, and not looked at
+                must["destination", name] = True
+        elif resource.address.kind == "entitlement":
             must.setdefault(("entitlements", name), False)
         else:
             must[SERVICE_OF_RUNTIME[resource.spec["runtime"]], name] = True
     for name, services in wanted.access.items():
-        for service in ("cloud_foundry", "service_manager"):
+        for service in ("cloud_foundry", "service_manager", "destination"):
+            said = services.get(service)
+            if isinstance(said, Mapping) and said.get("ensure") == "absent":
+                continue
             if service in services and (service != "cloud_foundry" or wanted.subaccounts[name].cloud_foundry):
                 must.setdefault((service, name), False)
     found: dict[str, list[tuple[Subaccount, bool]]] = defaultdict(list)
@@ -97,11 +141,16 @@ def needed(wanted: Wanted) -> dict[str, list[tuple[Subaccount, bool]]]:
 def _rounds(wanted: Wanted, platform: Platform, unseen: dict[tuple[str, str], Problem]) -> Iterator[_Round]:
     missing: list[Problem] = []
     doors: dict[tuple[str, str], tuple[Door, list[Subaccount]]] = {}
+    later = _opened(wanted)
     for service, places in needed(wanted).items():
         for place, mandatory in places:
+            if service == "destination" and place.name in later:
+                continue
             if platform.has(service, place):
                 door = platform.door(service, place)
                 doors.setdefault((service, door.scope), (door, []))[1].append(place)
+                continue
+            if (place.name, service) in unseen:  # it is opened by a binding that is not there yet
                 continue
             problem = _no_access(service, place)
             unseen[place.name, service] = problem
@@ -111,6 +160,131 @@ def _rounds(wanted: Wanted, platform: Platform, unseen: dict[tuple[str, str], Pr
         raise SpecError(missing)
     for (service, _), (door, subaccounts) in doors.items():
         yield _Round(service, door, tuple(subaccounts))
+    for delivery in wanted.of("delivery"):
+        place = wanted.subaccounts[delivery.address.subaccount]
+        service = f"sink/{delivery.spec['runtime']}"
+        yield _Round(service, platform.door(service, place), (place,), delivery)
+
+
+def entrusted(wanted: Wanted, kinds: Sequence[Kind], platform: Platform) -> Iterator[Fact]:
+    """Bindings of our own that open a service; whoever looks there has them read first."""
+    return _bootstrapped(wanted, kinds, platform, {})
+
+
+def _bootstrapped(
+    wanted: Wanted,
+    kinds: Sequence[Kind],
+    platform: Platform,
+    unseen: dict[tuple[str, str], Problem],
+) -> Iterator[Fact]:
+    """Bindings of our own, one GET each, before everything else: they open doors."""
+    drivers = next((kind.drivers for kind in kinds if kind.name == "access"), {})
+    for resource in wanted.of("access"):
+        driver = cast("AccessDriver", drivers[""])
+        place = wanted.subaccounts[resource.address.subaccount]
+        service = resource.address.path[1]
+        if not platform.has(driver.service, place):
+            raise SpecError([_no_access("entitlements", place)])
+        try:
+            found = driver.opened(platform.door(driver.service, place), place, resource)
+        except PlatformError as error:
+            for closed in (driver.service, service):
+                unseen[place.name, closed] = Problem(
+                    "platform/unseen",
+                    f"{SPOKEN[driver.service]} could not be asked about {place.name}: {error}",
+                    hint="nothing was planned there; other subaccounts are not affected",
+                )
+            continue
+        if found is not None:
+            yield found[0]
+            if not resource.absent:
+                platform.entrust(service, place, found[1])
+        elif not resource.absent:
+            unseen[place.name, service] = Problem(
+                "access/later",
+                f"{SPOKEN[service]} of subaccount {place.name} is opened by the access binding {resource.name}, "
+                "which is not there yet",
+                place.source,
+                hint="what stands there is planned as soon as that binding is there",
+            )
+
+
+# --- a service that is opened by a key of these very specs ----------------------------------------------
+
+
+def _opened(wanted: Wanted) -> dict[str, Address]:
+    """Subaccount → the declared key that opens its Destination service."""
+    found = {}
+    for name, services in wanted.access.items():
+        given = services.get("destination")
+        written = given.get("key") if isinstance(given, Mapping) else None
+        key = recipes.address(written, name) if isinstance(written, str) else None
+        if key is not None:
+            found[name] = key
+    return found
+
+
+def _rounds_by_key(
+    wanted: Wanted,
+    kinds: Sequence[Kind],
+    platform: Platform,
+    seen: Sequence[Fact],
+    unseen: dict[tuple[str, str], Problem],
+) -> Iterator[_Round]:
+    """Read the keys, which is known only now to be there, and open the doors."""
+    resources = {one.address: one for one in wanted.resources}
+    drivers = next((kind.drivers for kind in kinds if kind.name == "key"), {})
+    for name, address in _opened(wanted).items():
+        place, key = wanted.subaccounts[name], resources.get(address)
+        fact = _usable(key, resources, seen) if key is not None else None
+        if fact is None:
+            unseen[name, "destination"] = Problem(
+                "access/later",
+                f"the Destination service of subaccount {name} is opened by {address}, which is not there yet",
+                place.source,
+                hint="its destinations are planned as soon as that key is there",
+            )
+            continue
+        driver = cast("KeyDriver", drivers[fact.runtime])
+        try:
+            platform.entrust(
+                "destination", place, driver.credentials(platform.door(driver.service, place), fact)
+            )
+        except PlatformError as error:
+            unseen[name, "destination"] = Problem(
+                "platform/unseen",
+                f"{address}, which opens the Destination service of subaccount {name}, could not be read: {error}",
+                hint="nothing was planned there; other subaccounts are not affected",
+            )
+            continue
+        yield _Round("destination", platform.door("destination", place), (place,))
+
+
+def _usable(key: Resource, resources: Mapping[Address, Resource], seen: Sequence[Fact]) -> Fact | None:
+    """The newest generation of a key that is ready; one that is to be adopted, or only watched, is known by its name."""
+    instance = resources.get(Address("instance", key.address.path[:2]))
+    parents = {one.id for one in seen if instance is not None and _stands_for(one, instance)}
+    found = [
+        one
+        for one in seen
+        if one.kind == "key"
+        and one.phase is Phase.READY
+        and one.subaccount == key.address.subaccount
+        and one.parent in parents
+        and _stands_for(one, key)
+    ]
+    return max(found, key=lambda one: one.mark.generation if one.mark else 0, default=None)
+
+
+def _stands_for(fact: Fact, resource: Resource) -> bool:
+    if marks.stands_for(fact, resource):
+        return True
+    here = (fact.kind, fact.subaccount) == (resource.address.kind, resource.address.subaccount)
+    if not here or fact.mark is not None or not (resource.adopt or resource.observe_only):
+        return False
+    if resource.adopt and resource.adopt.id:
+        return fact.id == resource.adopt.id
+    return fact.name == ((resource.adopt.name if resource.adopt else None) or resource.name)
 
 
 def _no_access(service: str, place: Subaccount) -> Problem:
@@ -127,6 +301,8 @@ def _no_access(service: str, place: Subaccount) -> Problem:
 def _ask(one: _Round, wanted: Wanted, kinds: Iterable[Kind]) -> tuple[list[Fact], Problem | None]:
     """Every driver of one endpoint, in the order of the kinds: keys are asked for when instances are known."""
     seen: list[Fact] = []
+    if one.about is not None:
+        wanted = replace(wanted, resources=(one.about,))
     try:
         for kind in kinds:
             for driver in kind.drivers.values():
@@ -136,10 +312,16 @@ def _ask(one: _Round, wanted: Wanted, kinds: Iterable[Kind]) -> tuple[list[Fact]
         names = ", ".join(place.name for place in one.places)
         return [], Problem(
             "platform/unseen",
-            f"{SPOKEN[one.service]} could not be asked about {names}: {error}",
+            f"{_spoken(one)} could not be asked about {names}: {error}",
             hint="nothing was planned there; other subaccounts are not affected",
         )
     return seen, None
+
+
+def _spoken(one: _Round) -> str:
+    if one.about is None:
+        return SPOKEN[one.service]
+    return f"{one.about.spec['runtime']} {one.about.spec['place']} of {one.about.address}"
 
 
 class Threads:

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import quote
 
-from btp_reconcile.core.errors import Blame, PlatformError, SignInRefused
-from btp_reconcile.edges.answers import line, scrubbed
+from btp_reconcile.core.errors import Blame, HostRefused, PlatformError, SignInRefused
+from btp_reconcile.core.said import line, scrubbed
 from btp_reconcile.edges.calls import Form
 from btp_reconcile.edges.hosts import shown
 
@@ -115,6 +115,8 @@ class Token:
     text: str = field(repr=False)
     seconds: float
     refresh: str = field(default="", repr=False)
+    scope: str = ""
+    """The rights that the answer names, with blanks between them."""
 
 
 class SignIn:
@@ -164,6 +166,10 @@ class SignIn:
         with self._lock:
             if token == self._token:
                 self._token = ""
+
+    def fresh(self) -> Token:
+        """A token that nobody else is given, asked for now. Raises SignInRefused and its kin."""
+        return self._renewed()
 
     def _take(self, token: Token) -> None:
         margin = token.seconds / 2 if self._who.half_life else min(60.0, token.seconds / 2)
@@ -244,15 +250,16 @@ class SignIn:
         except PlatformError as error:
             found = error.blame
             kind = SignInRefused if found.status in REFUSALS else type(error)
-            failure = kind(replace(found, message=self._words(form.url, found.message)))
+            words = self._words("" if isinstance(error, HostRefused) else form.url, found.message)
+            failure = kind(replace(found, message=scrubbed(words, form.secrets)))
         else:
             return self._read(form, data)
         raise failure
 
     def _read(self, form: Form, data: Any) -> Token:
         fields = data if isinstance(data, Mapping) else {}
-        text, seconds, refresh = (
-            fields.get(name) for name in ("access_token", "expires_in", "refresh_token")
+        text, seconds, refresh, scope = (
+            fields.get(name) for name in ("access_token", "expires_in", "refresh_token", "scope")
         )
         if not isinstance(text, str) or not _USABLE.fullmatch(text):
             raise PlatformError(self._blame(form.url, "the answer holds no usable token"))
@@ -261,11 +268,16 @@ class SignIn:
             start, end = told.get("iat"), told.get("exp")
             seconds = end - start if _number(start) and _number(end) and end > start else SHORTEST_LIFE
         usable = isinstance(refresh, str) and _USABLE.fullmatch(refresh)
-        return Token(text, float(seconds), refresh if isinstance(refresh, str) and usable else "")
+        return Token(
+            text,
+            float(seconds),
+            refresh if isinstance(refresh, str) and usable else "",
+            scope if isinstance(scope, str) else "",
+        )
 
     def _words(self, url: str, message: str) -> str:
         advice = f" ({self._who.advice})" if self._who.advice else ""
-        place = "" if shown(url) in message else f" at {shown(url)}"
+        place = "" if not url or shown(url) in message else f" at {shown(url)}"
         return f"{self._who.user} could not sign in{place}: {message}{advice}"
 
     def _blame(self, url: str, message: str) -> Blame:

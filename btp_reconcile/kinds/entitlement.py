@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from btp_reconcile.core import quota
 from btp_reconcile.core.errors import Blame, PlatformError
 from btp_reconcile.core.kind import Kind
 from btp_reconcile.core.model import (
@@ -225,7 +226,9 @@ def check(changes: Sequence[Change], view: View) -> Iterator[Problem]:
     for change in changes:
         if change.action is Action.DELETE and change.wanted is not None:
             yield from _in_use(change, change.wanted, left)
-    yield from _summed(changes)
+    if view.wanted.part is None:  # else it is decided for all parts together
+        yield from quota.short(quota.asks(changes))
+    yield from _above_limit(changes)
 
 
 def _is_going(change: Change) -> bool:
@@ -248,31 +251,7 @@ def _in_use(
         )
 
 
-def _summed(changes: Sequence[Change]) -> Iterator[Problem]:
-    asked: dict[tuple[str, str], list[Change]] = defaultdict(list)
-    for change in changes:
-        if (
-            change.acts
-            and change.found
-            and change.action is not Action.AWAIT
-            and change.found.attributes["numeric"]
-        ):
-            asked[change.found.attributes["pool"], change.found.id.partition("/")[2]].append(change)
-    for (_, plan), group in sorted(asked.items(), key=lambda one: one[0]):
-        remaining = group[0].found.attributes["remaining"] if group[0].found else None
-        more = sum(_more(change) for change in group)
-        if remaining is None or more <= remaining:
-            continue
-        who = ", ".join(
-            f"{one.address.subaccount} {_more(one):+d}" for one in sorted(group, key=lambda one: one.address)
-        )
-        yield Problem(
-            "entitlement/quota",
-            f"{plan.rpartition('/')[0]} needs {more} more; there are {remaining:g} left ({who})",
-            group[0].wanted.source if group[0].wanted else None,
-            group[0].address,
-            "lower an amount, take one back elsewhere, or have the contract extended",
-        )
+def _above_limit(changes: Sequence[Change]) -> Iterator[Problem]:
     for change in changes:
         limit = change.found.attributes.get("max_per_subaccount") if change.found else None
         amount = change.send.get("amount")
@@ -284,12 +263,6 @@ def _summed(changes: Sequence[Change]) -> Iterator[Problem]:
                 change.address,
                 f"write {limit} or less",
             )
-
-
-def _more(change: Change) -> int:
-    before = change.found.attributes["amount"] if change.found and change.found.attributes["assigned"] else 0
-    after = change.send.get("amount", 0)
-    return int(after if isinstance(after, int) else 0) - int(before or 0)
 
 
 # --- the Entitlements API -------------------------------------------------------------------------------
@@ -364,6 +337,29 @@ class Entitlements:
             for home in here:
                 for pair in dict.fromkeys(_pair(one) for one in asked[home.place.name]):
                     found.extend(_facts(view, home, pair))
+        return found
+
+    def everything(
+        self,
+        door: Door,
+        place: Subaccount,
+        seen: Sequence[Fact],  # noqa: ARG002 - nothing before it matters to it
+    ) -> Sequence[Fact]:
+        """The subaccount, and every plan that is assigned to it."""
+        subaccounts, homes = _homes(door.sibling("accounts"), [place])
+        found = list(subaccounts)
+        for home in homes:
+            view = _view(door, place.id, home.directory)
+            pairs = [one[:2] for one in view.assigned if one[2] == place.id.lower()]
+            for pair in dict.fromkeys(pairs):
+                category = _category_of(view, pair)
+                if category in _COUNTED:
+                    found.extend(_facts(view, home, pair))
+                else:
+                    said = {"service": pair[0], "plan": pair[1], "category": category, "known": False}
+                    found.append(
+                        Fact("entitlement", "/".join(pair), "/".join(pair), place.name, attributes=said)
+                    )
         return found
 
     def create(self, door: Door, tasks: Sequence[Task]) -> None:
@@ -514,6 +510,12 @@ def _facts(view: _View, home: _Home, pair: tuple[str, str]) -> list[Fact]:
         _fact(home, pair, unique, entitled.get(unique), *assigned.get(unique, (None, None)))
         for unique in dict.fromkeys((*entitled, *assigned))
     ]
+
+
+def _category_of(view: _View, pair: tuple[str, str]) -> str:
+    plans = [*view.entitled.get(pair, ())]
+    plans.extend(plan for key, some in view.assigned.items() if key[:2] == pair for plan, _ in some)
+    return next((one.text("category") for one in plans if one.text("category")), "")
 
 
 def _fact(

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from btp_reconcile.core import fingerprint, held, marks
+from btp_reconcile.core import fingerprint, held, marks, record
+from btp_reconcile.core.authors import Author
 from btp_reconcile.core.errors import Blame, PlatformError
 from btp_reconcile.core.kind import Kind
 from btp_reconcile.core.life import Life, Place, live, parameter_fields, wished
 from btp_reconcile.core.model import Action, Change, Fact, FieldChange, Phase, Verb
 from btp_reconcile.core.resolve import SERVICE_OF_RUNTIME
-from btp_reconcile.core.wire import Item, batches, cf_list, cf_term, given, moment, rows, sm_in, sm_term
+from btp_reconcile.core.wire import Item, batches, cf_list, cf_term, given, line, moment, rows, sm_in, sm_term
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -84,6 +85,10 @@ SCHEMA: Data = {
         "owner_was": {
             "$ref": "#/$defs/name",
             "description": "The owner whose mark it carries now; it is marked as ours.",
+        },
+        "renamed_from": {
+            "$ref": "#/$defs/name",
+            "description": "The key of this map that it had before. It gets the new name, and is not made anew.",
         },
         "keys": {
             "type": "object",
@@ -289,8 +294,9 @@ def _by_mark(facts: Sequence[Fact]) -> Mapping[tuple[str, str], list[Fact]]:
     return found
 
 
-def _marked_as(resource: Resource) -> tuple[str, str]:
-    return (resource.address.subaccount, resource.mark.name)
+def _marked_as(resource: Resource, ours: Mapping[tuple[str, str], list[Fact]]) -> list[Fact]:
+    where = resource.address.subaccount
+    return [fact for name in marks.known_as(resource) for fact in ours.get((where, name), ())]
 
 
 def _lacking(resources: Sequence[Resource], facts: Sequence[Fact]) -> list[Resource]:
@@ -298,7 +304,7 @@ def _lacking(resources: Sequence[Resource], facts: Sequence[Fact]) -> list[Resou
     found = []
     ours = _by_mark(facts)
     for resource in resources:
-        fact = marks.newest(ours[_marked_as(resource)], resource)
+        fact = marks.newest(_marked_as(resource, ours), resource)
         settled = fact is not None and fact.phase is Phase.READY and _pair(fact) == _pair_of(resource)
         if not (settled or resource.absent or resource.observe_only):
             found.append(resource)
@@ -310,7 +316,7 @@ def _changing(resources: Sequence[Resource], facts: Sequence[Fact]) -> list[Fact
     found = []
     ours = _by_mark(facts)
     for resource in resources:
-        fact = marks.newest(ours[_marked_as(resource)], resource) or _adoptable(resource, facts)
+        fact = marks.newest(_marked_as(resource, ours), resource) or _adoptable(resource, facts)
         if fact is not None and fact.phase is Phase.READY and _pair(fact) != _pair_of(resource):
             found.extend([fact] if fact.attributes["service"] == resource.spec["service"] else [])
     return found
@@ -353,6 +359,16 @@ def _the_plan(task: Task, offered: Sequence[Fact], service: str) -> Fact | None:
 
 CF = "cloud_foundry"
 _ALL: Query = (("per_page", "5000"),)
+_EVENTS = (
+    "audit.service_instance.create",
+    "audit.service_instance.start_create",
+    "audit.service_instance.start_update",
+    "audit.service_instance.update",
+    "audit.service_key.create",
+    "audit.service_key.start_create",
+    "audit.service_key.update",
+)
+"""What changes a thing that is there still (Cloud Foundry API v3, "Audit Event Types")."""
 _INSTANCE_FIELDS: Query = (
     ("fields[service_plan]", "guid,name,relationships.service_offering"),
     ("fields[service_plan.service_offering]", "guid,name"),
@@ -398,6 +414,46 @@ class CloudFoundryInstances:
         spaces = _spaces(door, places, resources)
         instances = _instances(door, spaces)
         return (*spaces, *instances, *_wanted_plans(door, spaces, resources, instances))
+
+    def everything(
+        self,
+        door: Door,
+        place: Subaccount,
+        seen: Sequence[Fact],  # noqa: ARG002 - nothing before it matters to it
+    ) -> Sequence[Fact]:
+        """All instances of the subaccount's org, in whatever space, as far as this user sees them."""
+        org = place.cloud_foundry.org if place.cloud_foundry else ""
+        spaces = [
+            Fact(
+                "space", "", "", place.name, attributes={"org_id": item.need("guid")}, runtime="cloudfoundry"
+            )
+            for page in door.pages("/v3/organizations", (("names", cf_list([org])), *_ALL))
+            for item in rows(page, CF, "resources", "organization")
+            if item.text("name") == org
+        ]
+        return _instances(door, spaces)
+
+    def parameters(self, door: Door, fact: Fact) -> Any:
+        """`GET …/parameters`: 400 where the offering says `instances_retrievable: false` (Cloud Foundry API v3)."""
+        return door.get(f"/v3/service_instances/{quote(fact.id, safe='')}/parameters")
+
+    def authors(self, door: Door, ids: Sequence[str], since: float) -> Mapping[str, Author]:
+        """`GET /v3/audit_events`, newest first; of keys as well, whose events stand in the same list."""
+        beside: Query = (
+            ("types", cf_list(_EVENTS)),
+            ("created_ats[gt]", record.moment(since)),
+            ("order_by", "-created_at"),
+            *_ALL,
+        )
+        found: dict[str, Author] = {}
+        for some in batches(ids, lambda guid: (cf_term(guid),), beside):
+            page = door.get("/v3/audit_events", (("target_guids", cf_list(some)), *beside))
+            for item in rows(page, CF, "resources", "audit event"):
+                actor = item.text("actor", "name") or item.text("actor", "guid")
+                if actor:
+                    author = Author(line(actor), line(item.text("type")), item.text("created_at"))
+                    found.setdefault(item.text("target", "guid"), author)
+        return found
 
     def create(self, door: Door, tasks: Sequence[Task]) -> None:
         for task in tasks:
@@ -693,6 +749,28 @@ class ServiceManagerInstances:
             found.extend(_observed_at(door, place, wanted))
         return found
 
+    def everything(
+        self,
+        door: Door,
+        place: Subaccount,
+        seen: Sequence[Fact],  # noqa: ARG002 - nothing before it matters to it
+    ) -> Sequence[Fact]:
+        """All instances of the subaccount; of a plan that this key does not see, without its names."""
+        marks.sm_belongs(door.tenant(), place)
+        items = [
+            item
+            for page in door.pages(_SM_INSTANCES, _OPERATIONS)
+            for item in rows(page, SM, "items", "service instance")
+            if item.text("platform_id") in {"", "service-manager"}
+        ]
+        market = _Market(door)
+        market.know(items)
+        return [_sm_fact(item, market, place, strict=False) for item in items]
+
+    def parameters(self, door: Door, fact: Fact) -> Any:
+        """`GET …/parameters`: 400 where the offering says `instances_retrievable: false` (Service Manager API v1)."""
+        return door.get(f"{_SM_INSTANCES}/{quote(fact.id, safe='')}/parameters")
+
     def create(self, door: Door, tasks: Sequence[Task]) -> None:
         for task in tasks:
             plan = given(task.plan, SM, f"the plan of {task.step.address}")
@@ -791,9 +869,11 @@ class _Market:
             if plan_id in self._plans:
                 self._names[plan_id] = self._pair(self._plans[plan_id])
 
-    def names(self, item: Item) -> tuple[str, str]:
-        """Service and plan of an instance."""
+    def names(self, item: Item, *, strict: bool = True) -> tuple[str, str]:
+        """Service and plan of an instance; not `strict`: two empty texts where they cannot be named."""
         known = self._names.get(item.need("service_plan_id"))
+        if known is None and not strict:
+            return "", ""
         if known is None:
             raise item.unclear("is of a plan that is not visible to this key, so it cannot be named")
         return known
@@ -903,11 +983,11 @@ def _catalogue_name(item: Item) -> str:
     return item.text("catalog_name") or item.need("name")
 
 
-def _sm_fact(item: Item, market: _Market, place: Subaccount) -> Fact:
+def _sm_fact(item: Item, market: _Market, place: Subaccount, *, strict: bool = True) -> Fact:
     marks.sm_belongs(item.text("subaccount_id"), place)
     labels = marks.sm_labels(item)
     operation = marks.sm_operation(item)
-    service, plan = market.names(item)
+    service, plan = market.names(item, strict=strict)
     return Fact(
         "instance",
         item.need("id"),

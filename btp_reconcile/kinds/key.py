@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from btp_reconcile.core import fingerprint, marks
+from btp_reconcile.core import digest, fingerprint, marks, record
+from btp_reconcile.core.errors import Blame, PlatformError
 from btp_reconcile.core.kind import Kind
-from btp_reconcile.core.life import Life, Place, live, newest_in, parameter_fields, wished
-from btp_reconcile.core.model import Action, Change, Fact, FieldChange, Verb
+from btp_reconcile.core.life import Life, Place, generations_of, live, newest_in, parameter_fields, wished
+from btp_reconcile.core.model import Action, Change, Fact, FieldChange, Phase, Seen, Verb
 from btp_reconcile.core.wire import Item, batches, cf_list, cf_term, given, moment, rows, sm_in, sm_term
 
 if TYPE_CHECKING:
@@ -52,6 +53,43 @@ SCHEMA: Data = {
         "owner_was": {
             "$ref": "#/$defs/name",
             "description": "The owner whose mark it carries now; it is marked as ours.",
+        },
+        "renamed_from": {
+            "$ref": "#/$defs/name",
+            "description": "The key of this map that it had before. It gets the new name, and is not made anew.",
+        },
+        "credential": {
+            "title": "credential",
+            "type": "object",
+            "additionalProperties": False,
+            "description": "How its holder signs in: a secret of the key's own, or a client certificate.",
+            "properties": {
+                "type": {"type": "string", "enum": ["secret", "x509"]},
+                "validity": {
+                    "$ref": "#/$defs/duration",
+                    "description": "x509: how long the certificate lives, in whole days (30d).",
+                },
+                "key_length": {"type": "integer", "enum": [2048, 4096, 8192]},
+            },
+        },
+        "rotate_after": {
+            "$ref": "#/$defs/duration",
+            "description": "Make a new key when the newest is so old; the old one is kept for keep_old_for after every "
+            "consumer has the new one.",
+        },
+        "reissue_stale": {
+            "type": "boolean",
+            "description": "true: also make a new key when its instance was changed after it was made.",
+        },
+        "verify": {
+            "type": "boolean",
+            "description": "false: do not try a new key before it is delivered, e.g. where its API cannot be reached.",
+        },
+        "deliver": {
+            "type": "object",
+            "description": "Where its credentials go, by names of your choice.",
+            "propertyNames": {"$ref": "#/$defs/name"},
+            "additionalProperties": {"$ref": "#/$defs/delivery"},
         },
     },
 }
@@ -116,7 +154,21 @@ def compare(resource: Resource, view: View) -> Change | None:
             wanted=resource,
             notes=("planned again as soon as that is done",),
         )
-    return live(resource, view, LIFE, place)
+    view.generations[resource.address] = tuple(generations_of(resource, view, place))
+    return _ending(live(resource, view, LIFE, place), resource)
+
+
+def _ending(change: Change | None, resource: Resource) -> Change | None:
+    """When a certificate ends is noted once, beside the key; a run that was cut off may have left that out."""
+    left = change is not None and change.action in {Action.KEEP, Action.RETIRE}
+    if change is None or not left or change.found is None or resource.observe_only:
+        return change
+    certified = resource.spec.get("credential_type") == "x509" and change.found.phase is Phase.READY
+    if not certified or record.ends_noted(change.found):
+        return change
+    note = "the end of its certificate is not noted yet"
+    told = FieldChange("not_after", None, "(read from its certificate)", Seen.ASSUMED, note=note)
+    return replace(change, action=Action.UPDATE, reason=note, fields=(*change.fields, told))
 
 
 def _vanishing(instance: Change) -> bool:
@@ -136,7 +188,8 @@ def _place(resource: Resource, decided: Change, view: View) -> Place:
             fact.id
             for owner in (mark.owner, instance.owner_was)
             if owner
-            for fact in view.marked.get(("instance", resource.address.subaccount, owner, mark.name), ())
+            for name in marks.known_as(instance)
+            for fact in view.marked.get(("instance", resource.address.subaccount, owner, name), ())
             if fact.mark and fact.mark.spec == mark.spec and fact.id not in parents
         )
     target = None if fresh or found is None else found.id
@@ -146,11 +199,24 @@ def _place(resource: Resource, decided: Change, view: View) -> Place:
 
 
 def _fields(resource: Resource, fact: Fact, view: View) -> tuple[FieldChange, ...]:
-    """Keys are immutable: parameters that differ mean a new generation."""
-    return tuple(
-        replace(one, forces_replace=True) if one.changes else one
-        for one in parameter_fields(resource, fact, view, immutable=True)
+    """Keys are immutable: parameters that differ mean a new generation. Service Manager can rename a binding."""
+    return (
+        *_name(resource, fact, view),
+        *(
+            replace(one, forces_replace=True) if one.changes else one
+            for one in parameter_fields(resource, fact, view, immutable=True)
+        ),
     )
+
+
+def _name(resource: Resource, fact: Fact, view: View) -> Iterable[FieldChange]:
+    """`PATCH /v1/service_bindings/{id}` takes a name (Service Manager API v1); Cloud Foundry's takes metadata only."""
+    if fact.runtime != "other" or fact.mark is None or resource.adopt:
+        return
+    wanted = resource.physical(fact.mark.generation)
+    taken = (fact.kind, fact.subaccount, fact.runtime, fact.parent, wanted) in view.named
+    if fact.name not in {resource.name, wanted} and not taken:
+        yield FieldChange("name", fact.name, wanted)
 
 
 LIFE = Life(
@@ -186,6 +252,14 @@ def _kinship(task: Task) -> dict[str, Any]:
     return {"service": spec.get("service", ""), "plan": spec.get("plan", "")}
 
 
+def _credentials(found: Any, service: str) -> Any:
+    """The credentials in an answer, wrapped at once, so that nothing further on can show them."""
+    said = found.get("credentials") if isinstance(found, dict) else None
+    if not isinstance(said, dict) or not said:
+        raise PlatformError(Blame(service, "GET", message="the platform gave no credentials for this key"))
+    return digest.hidden(said, "key")
+
+
 # --- Cloud Foundry --------------------------------------------------------------------------------------
 
 CF = "cloud_foundry"
@@ -215,6 +289,18 @@ class CloudFoundryKeys:
                 for instance in inside.get(_cf_instance(item), ()):
                     kinship = {key: instance.attributes.get(key, "") for key in ("service", "plan")}
                     found.append(_cf_fact(item, instance.subaccount, kinship))
+        return found
+
+    def everything(self, door: Door, place: Subaccount, seen: Sequence[Fact]) -> Sequence[Fact]:
+        """All keys of instances that were seen before."""
+        inside = {one.id: one for one in _placed(seen, "cloudfoundry", [place])}
+        found: list[Fact] = []
+        for some in batches(inside, lambda guid: (cf_term(guid),), _KEYS_ONLY):
+            for item in _cf_listed(door, ("service_instance_guids", cf_list(some))):
+                instance = inside.get(_cf_instance(item))
+                if instance is not None:
+                    kinship = {key: instance.attributes.get(key, "") for key in ("service", "plan")}
+                    found.append(_cf_fact(item, place.name, kinship))
         return found
 
     def create(self, door: Door, tasks: Sequence[Task]) -> None:
@@ -271,6 +357,25 @@ class CloudFoundryKeys:
     def seal(self, door: Door, task: Task, fact: Fact) -> None:
         """Nothing to do: the last operation on a key is its creation, which the record belongs to."""
 
+    def credentials(self, door: Door, fact: Fact) -> Any:
+        """What the key opens, every text of it a `Secret`. Never called while planning.
+
+        `GET /v3/service_credential_bindings/:guid/details` (Cloud Foundry API v3).
+        """
+        found = door.get(f"{_CF_KEYS}/{quote(fact.id, safe='')}/details")
+        return _credentials(found, CF)
+
+    def note(self, door: Door, fact: Fact, notes: Mapping[str, str | None]) -> Mapping[str, str]:
+        """Write our own notes beside the key, None takes one away; gives all that are there then.
+
+        A PATCH of metadata merges, and leaves the last operation alone (Cloud Foundry API v3, "Metadata").
+        """
+        annotations = {marks.NOTE + name: text for name, text in notes.items()}
+        body = {"metadata": {"annotations": annotations}}
+        answer = door.send("PATCH", f"{_CF_KEYS}/{quote(fact.id, safe='')}", body)
+        found = Item(answer.body or {}, CF, "a service key")
+        return marks.notes(marks.NOTE, marks.cf_texts(found, "metadata", "annotations"))
+
 
 def _offerings(instances: Sequence[Fact], wanted: Wanted) -> list[str]:
     """Services of instances seen, as far as they are wanted here or an instance of them is ours."""
@@ -320,6 +425,7 @@ def _cf_fact(item: Item, subaccount: str, kinship: Data) -> Fact:
         item.text("created_at"),
         "cloudfoundry",
         marks.detail(operation),
+        marks.notes(marks.NOTE, marks.cf_texts(item, "metadata", "annotations")),
     )
 
 
@@ -363,6 +469,18 @@ class ServiceManagerKeys:
             instances = _placed(seen, "other", [place])
             if instances:
                 found.extend(_observed_at(door, place, wanted, instances))
+        return found
+
+    def everything(self, door: Door, place: Subaccount, seen: Sequence[Fact]) -> Sequence[Fact]:
+        """All bindings of instances that were seen before. Their credentials, which come unasked, are left behind."""
+        inside = {one.id: one for one in _placed(seen, "other", [place])}
+        found: list[Fact] = []
+        for page in door.pages(_SM_KEYS, _OPERATIONS) if inside else ():
+            for item in (one.only(_TAKEN) for one in rows(page, SM, "items", "service binding")):
+                instance = inside.get(item.need("service_instance_id"))
+                if instance is not None:
+                    kinship = {key: instance.attributes.get(key, "") for key in ("service", "plan")}
+                    found.append(_sm_fact(item, place, kinship))
         return found
 
     def create(self, door: Door, tasks: Sequence[Task]) -> None:
@@ -426,6 +544,26 @@ class ServiceManagerKeys:
 
     def seal(self, door: Door, task: Task, fact: Fact) -> None:
         """Nothing to do: the last operation on a key is its creation, which the record belongs to."""
+
+    def credentials(self, door: Door, fact: Fact) -> Any:
+        """What the key opens, every text of it a `Secret`. Never called while planning."""
+        return _credentials(door.get(f"{_SM_KEYS}/{quote(fact.id, safe='')}"), SM)
+
+    def note(self, door: Door, fact: Fact, notes: Mapping[str, str | None]) -> Mapping[str, str]:
+        """Write our own notes beside the key, None takes one away; gives all that are there then.
+
+        Labels are changed one by one, so they are looked at first: what is there decides how it is changed.
+        """
+        path = f"{_SM_KEYS}/{quote(fact.id, safe='')}"
+        there = marks.sm_labels(Item(door.get(path), SM, "a service binding"))
+        wanted = {marks.SERVICE_MANAGER + name: text for name, text in notes.items() if text}
+        gone = [marks.SERVICE_MANAGER + name for name, text in notes.items() if text is None]
+        changes = marks.label_changes(there, wanted)
+        changes.extend({"op": "remove", "key": key} for key in gone if key in there)
+        if changes:
+            door.send("PATCH", path, {"labels": changes})
+        after = {**there, **{key: (text,) for key, text in wanted.items()}}
+        return marks.sm_notes({key: values for key, values in after.items() if key not in gone})
 
 
 def _observed_at(door: Door, place: Subaccount, wanted: Wanted, instances: Sequence[Fact]) -> list[Fact]:
@@ -528,6 +666,7 @@ def _sm_fact(item: Item, place: Subaccount, kinship: Data) -> Fact:
         moment(item.text("created_at")),
         "other",
         marks.detail(operation),
+        marks.sm_notes(labels),
     )
 
 

@@ -50,11 +50,13 @@ def nothing(path: str, spec_file: str) -> str:
     raise SpecError([Problem("input/file", f"{path} of {spec_file} cannot be read")])
 
 
-def wanted(folder: Path, text: str, environment: Mapping[str, str] | None = None, **more: bool) -> Wanted:
+def wanted(
+    folder: Path, text: str, environment: Mapping[str, str] | None = None, *, placeholders: bool = False
+) -> Wanted:
     (folder / "spec.yaml").write_text(text, encoding="utf-8")
     catalogue = pipeline.shipped_catalogue()
     checked = validate.check(load.documents(["spec.yaml"]), KINDS, catalogue)
-    return resolve.resources(checked.specs, catalogue, Outside(environment or {}, nothing, **more))
+    return resolve.resources(checked.specs, catalogue, Outside(environment or {}, nothing, placeholders))
 
 
 def problems(

@@ -65,7 +65,7 @@ def platform(access=None, environment=None, home=None, script=answers) -> tuple[
 def problem(access, service="entitlements", place=PROD, **more) -> Problem:
     one, rig = platform(access, **more)
     with pytest.raises(SpecError) as caught:
-        one.door(service, place)
+        one.service(service, place)
     assert rig.sent == []
     (found,) = caught.value.problems
     for secret in ("s3cret", "pa+ss"):
@@ -79,8 +79,8 @@ def problem(access, service="entitlements", place=PROD, **more) -> Problem:
 
 def test_a_central_key_opens_two_services_with_one_sign_in():
     one, rig = platform({"prod": {"central": {"service_key": Secret("K", json.dumps(CENTRAL_KEY))}}})
-    one.door("entitlements", PROD).get("/entitlements/v1/assignments")
-    one.door("accounts", PROD).get("/accounts/v1/subaccounts")
+    one.service("entitlements", PROD).get("/entitlements/v1/assignments")
+    one.service("accounts", PROD).get("/accounts/v1/subaccounts")
 
     assert [sent.url for sent in rig.sent] == [
         "https://acme.authentication.eu10.hana.ondemand.com/oauth/token",
@@ -106,7 +106,7 @@ def test_a_central_key_opens_two_services_with_one_sign_in():
 )  # fmt: skip
 def test_a_service_key_in_any_wrapping(key):
     one, rig = platform({"prod": {"central": {"service_key": key}}})
-    one.door("accounts", PROD).get("/x")
+    one.service("accounts", PROD).get("/x")
 
     assert rig.sent[0].path == "/oauth/token"
     assert rig.sent[0].form["client_secret"] == "s3cret+=$|"
@@ -115,7 +115,7 @@ def test_a_service_key_in_any_wrapping(key):
 def test_a_key_for_users_takes_one():
     key = {**CENTRAL_KEY, "grant_type": "user_token"}
     one, rig = platform({"prod": {"central": {"service_key": key, "username": "dev", "password": "pa+ss"}}})
-    door = one.door("accounts", PROD)
+    door = one.service("accounts", PROD)
     door.get("/x")
 
     assert rig.sent[0].form == {
@@ -138,7 +138,7 @@ def test_a_key_for_users_needs_one():
 @pytest.mark.parametrize("key", [X509_KEY, {**X509_KEY, "certurl": None, "certUrl": X509_KEY["certurl"]}])
 def test_a_certificate_is_shown_at_its_own_host(key):
     one, rig = platform({"prod": {"service_manager": {"service_key": key}}})
-    one.door("service_manager", PROD).get("/v1/x")
+    one.service("service_manager", PROD).get("/v1/x")
     sent = rig.sent[0]
 
     assert sent.url == "https://acme.authentication.cert.eu10.hana.ondemand.com/oauth/token"
@@ -189,8 +189,8 @@ def test_a_section_that_is_no_mapping():
 def test_an_unknown_service_is_a_mistake_of_ours():
     one, _ = platform()
 
-    with pytest.raises(ValueError, match="no service 'destination'"):
-        one.door("destination", PROD)
+    with pytest.raises(ValueError, match="no service 'billing'"):
+        one.service("billing", PROD)
 
 
 def test_keys_may_come_from_the_environment():
@@ -202,7 +202,7 @@ def test_keys_may_come_from_the_environment():
 
     for service in ("entitlements", "accounts", "service_manager"):
         assert one.has(service, PROD)
-        assert one.door(service, PROD).service == service
+        assert one.service(service, PROD).service == service
     assert not one.has("cloud_foundry", PROD)
 
 
@@ -210,7 +210,7 @@ def test_the_spec_is_nearer_than_the_environment():
     one, rig = platform(
         {"prod": {"service_manager": {"service_key": SM_KEY}}}, {"BTP_SERVICE_MANAGER_KEY": "{"}
     )
-    one.door("service_manager", PROD).get("/v1/x")
+    one.service("service_manager", PROD).get("/v1/x")
 
     assert rig.sent[0].form["client_id"] == "sb-sm"
 
@@ -218,11 +218,11 @@ def test_the_spec_is_nearer_than_the_environment():
 def test_a_service_manager_key_opens_one_subaccount_only():
     """The key does not say whose it is; used twice, one subaccount's things would be made in another."""
     one, _ = platform({}, {"BTP_SERVICE_MANAGER_KEY": json.dumps(SM_KEY)})
-    one.door("service_manager", PROD)
-    one.door("service_manager", PROD)
+    one.service("service_manager", PROD)
+    one.service("service_manager", PROD)
 
     with pytest.raises(SpecError) as caught:
-        one.door("service_manager", TEST)
+        one.service("service_manager", TEST)
     assert caught.value.problems[0].code == "access/shared-key"
 
 
@@ -231,15 +231,15 @@ def test_equal_endpoint_and_user_are_one_door():
         {"prod": {"cloud_foundry": PASSWORD}, "test": {"cloud_foundry": {**PASSWORD, "api": API + "/"}}}
     )
 
-    assert one.door("cloud_foundry", PROD) is one.door("cloud_foundry", TEST)
-    assert one.door("cloud_foundry", PROD).scope == f"{API} as dev@example.com (my-idp)"
+    assert one.service("cloud_foundry", PROD) is one.door("cloud_foundry", TEST)
+    assert one.service("cloud_foundry", PROD).scope == f"{API} as dev@example.com (my-idp)"
 
 
 @pytest.mark.parametrize("other", [{**PASSWORD, "username": "other"}, {**PASSWORD, "origin": ""}, {**PASSWORD, "api": "https://api.cf.eu20.hana.ondemand.com"}])  # fmt: skip
 def test_another_user_or_endpoint_is_another_door(other):
     one, _ = platform({"prod": {"cloud_foundry": PASSWORD}, "test": {"cloud_foundry": other}})
 
-    assert one.door("cloud_foundry", PROD) is not one.door("cloud_foundry", TEST)
+    assert one.service("cloud_foundry", PROD) is not one.door("cloud_foundry", TEST)
 
 
 # --- Cloud Foundry --------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_another_user_or_endpoint_is_another_door(other):
 
 def test_cloud_foundry_says_itself_where_its_users_sign_in():
     one, rig = platform({"prod": {"cloud_foundry": PASSWORD}})
-    door = one.door("cloud_foundry", PROD)
+    door = one.service("cloud_foundry", PROD)
     door.get("/v3/x")
     door.get("/v3/x")
 
@@ -267,7 +267,7 @@ def test_login_is_asked_where_there_is_no_uaa(links):
         return Said(200, {"links": links}) if sent.path == "/" else answers(sent)
 
     one, rig = platform({"prod": {"cloud_foundry": PASSWORD}}, script=script)
-    one.door("cloud_foundry", PROD).get("/v3/x")
+    one.service("cloud_foundry", PROD).get("/v3/x")
 
     assert rig.sent[1].url.startswith("https://login.cf.eu10.hana.ondemand.com/oauth/token?")
 
@@ -277,7 +277,7 @@ def test_an_endpoint_that_is_no_cloud_foundry(root):
     one, rig = platform({"prod": {"cloud_foundry": PASSWORD}}, script=lambda _: Said(200, root))
 
     with pytest.raises(PlatformError, match="is this the API endpoint of a Cloud Foundry"):
-        one.door("cloud_foundry", PROD).get("/v3/x")
+        one.service("cloud_foundry", PROD).get("/v3/x")
     assert len(rig.sent) == 1
 
 
@@ -288,7 +288,7 @@ def test_a_password_does_not_follow_a_link_to_elsewhere(href):
     )
 
     with pytest.raises(HostRefused):
-        one.door("cloud_foundry", PROD).get("/v3/x")
+        one.service("cloud_foundry", PROD).get("/v3/x")
     assert [sent.url for sent in rig.sent] == [API + "/"]
 
 
@@ -297,7 +297,7 @@ def test_an_endpoint_in_the_spec_cannot_send_a_password_elsewhere(api):
     one, rig = platform({"prod": {"cloud_foundry": {**PASSWORD, "api": api}}})
 
     with pytest.raises(HostRefused):
-        one.door("cloud_foundry", PROD).get("/v3/x")
+        one.service("cloud_foundry", PROD).get("/v3/x")
     assert rig.sent == []
 
 
@@ -308,7 +308,7 @@ def test_an_odd_endpoint_in_a_key_is_refused(url):
     one, rig = platform({"prod": {"central": {"service_key": {**CENTRAL_KEY, "endpoints": endpoints}}}})
 
     with pytest.raises(HostRefused):
-        one.door("accounts", PROD).get("/x")
+        one.service("accounts", PROD).get("/x")
     assert rig.sent == []
 
 
@@ -321,14 +321,14 @@ def test_nor_can_a_service_key(place):
     one, rig = platform({"prod": {"central": {"service_key": {**CENTRAL_KEY, place: evil[place]}}}})
 
     with pytest.raises(HostRefused):
-        one.door("accounts", PROD).get("/x")
+        one.service("accounts", PROD).get("/x")
     assert rig.sent == []
 
 
 def test_many_threads_ask_the_root_and_sign_in_once():
     one, rig = platform({"prod": {"cloud_foundry": PASSWORD}})
     threads = [
-        threading.Thread(target=lambda: one.door("cloud_foundry", PROD).get("/v3/x")) for _ in range(8)
+        threading.Thread(target=lambda: one.service("cloud_foundry", PROD).get("/v3/x")) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -355,7 +355,7 @@ def test_the_environment_opens_cloud_foundry(name):
 
     assert one.has("cloud_foundry", PROD)
     assert not one.has("cloud_foundry", BARE)
-    one.door("cloud_foundry", PROD).get("/v3/x")
+    one.service("cloud_foundry", PROD).get("/v3/x")
     assert rig.sent[1].form["grant_type"] == grant
 
 
@@ -389,13 +389,13 @@ def test_an_origin_in_the_spec_goes_with_a_user_of_the_environment():
         {"CF_USER": "dev", "CF_PASSWORD": "p", "CF_ORIGIN": "far"},
     )
 
-    assert one.door("cloud_foundry", PROD).scope.endswith("as dev (near)")
+    assert one.service("cloud_foundry", PROD).scope.endswith("as dev (near)")
 
 
 def test_a_subaccount_without_cloud_foundry_needs_an_endpoint():
     assert problem({"bare": {"cloud_foundry": PASSWORD}}, "cloud_foundry", BARE).code == "access/none"
     one, _ = platform({"bare": {"cloud_foundry": {**PASSWORD, "api": API}}})
-    assert one.door("cloud_foundry", BARE).endpoint == API
+    assert one.service("cloud_foundry", BARE).endpoint == API
 
 
 def test_tokens_without_a_name_are_told_apart():
@@ -406,9 +406,9 @@ def test_tokens_without_a_name_are_told_apart():
         }
     )
 
-    assert one.door("cloud_foundry", PROD).user == "the holder of token 1"
-    assert one.door("cloud_foundry", TEST).user == "the holder of token 2"
-    assert one.door("cloud_foundry", PROD) is one.door("cloud_foundry", PROD)
+    assert one.service("cloud_foundry", PROD).user == "the holder of token 1"
+    assert one.service("cloud_foundry", TEST).user == "the holder of token 2"
+    assert one.service("cloud_foundry", PROD) is one.door("cloud_foundry", PROD)
 
 
 # --- a session of the cf client -------------------------------------------------------------------------
@@ -436,7 +436,7 @@ def test_a_session_at_that_endpoint_is_used_and_not_touched(target, tmp_path):
     one, rig = platform(home=tmp_path)
 
     assert one.has("cloud_foundry", PROD)
-    door = one.door("cloud_foundry", PROD)
+    door = one.service("cloud_foundry", PROD)
     door.get("/v3/x")
     assert door.scope == f"{API} as me (my-idp)"
     assert [sent.path for sent in rig.sent] == ["/", "/v3/x"]
@@ -446,7 +446,7 @@ def test_a_session_at_that_endpoint_is_used_and_not_touched(target, tmp_path):
 def test_a_session_is_refreshed(tmp_path):
     session(tmp_path, AccessToken="bearer " + jwt(exp=5))
     one, rig = platform(home=tmp_path)
-    one.door("cloud_foundry", PROD).get("/v3/x")
+    one.service("cloud_foundry", PROD).get("/v3/x")
 
     assert rig.sent[1].form == {"grant_type": "refresh_token", "refresh_token": "r-1"}
 
@@ -488,14 +488,14 @@ def test_the_environment_is_nearer_than_a_session(tmp_path):
     session(tmp_path)
     one, _ = platform(environment={"CF_USER": "dev", "CF_PASSWORD": "p"}, home=tmp_path)
 
-    assert one.door("cloud_foundry", PROD).user == "dev"
+    assert one.service("cloud_foundry", PROD).user == "dev"
 
 
 def test_half_an_environment_leaves_the_session(tmp_path):
     session(tmp_path)
     one, _ = platform(environment={"CF_USER": "dev"}, home=tmp_path)
 
-    assert one.door("cloud_foundry", PROD).user == "me (my-idp)"
+    assert one.service("cloud_foundry", PROD).user == "me (my-idp)"
 
 
 # --- on a sandbox ---------------------------------------------------------------------------------------
@@ -531,7 +531,7 @@ class Small:
         )
 
     def door(self, service, access) -> ServiceDoor:
-        return Platform(self.client, {"prod": access}, {}, None).door(service, self.place)
+        return Platform(self.client, {"prod": access}, {}, None).service(service, self.place)
 
     def cf(self, **access) -> ServiceDoor:
         return self.door("cloud_foundry", {"cloud_foundry": access or self.cloud_foundry})
@@ -687,9 +687,9 @@ def test_sandbox_on_a_socket():
             {},
             None,
         )  # fmt: skip
-        assert len(spaces(one.door("cloud_foundry", where), ("per_page", "4"))) == 25
-        assert next(one.door("service_manager", where).pages("/v1/service_instances"))["num_items"] == 8
-        assert one.door("accounts", where).get("/accounts/v1/subaccounts")["value"]
+        assert len(spaces(one.service("cloud_foundry", where), ("per_page", "4"))) == 25
+        assert next(one.service("service_manager", where).pages("/v1/service_instances"))["num_items"] == 8
+        assert one.service("accounts", where).get("/accounts/v1/subaccounts")["value"]
         client.close()
 
 
@@ -707,7 +707,7 @@ def test_sandbox_certificate_on_a_socket(tmp_path):
         here = {name: key[name].replace("https://", served.url + "/") for name in ("sm_url", "certUrl")}
         client = Client(clock=MovingClock(), events=lambda *_: None, verify=str(tmp_path / "ca.pem"))
         access = {"prod": {"service_manager": {"service_key": {**key, **here}}}}
-        door = Platform(client, access, {}, None).door("service_manager", small.place)
+        door = Platform(client, access, {}, None).service("service_manager", small.place)
 
         assert next(door.pages("/v1/service_instances"))["num_items"] == 8
         client.close()

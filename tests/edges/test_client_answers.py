@@ -7,16 +7,8 @@ import pytest
 from requests.structures import CaseInsensitiveDict
 
 from btp_reconcile.core.errors import Blame
-from btp_reconcile.edges.answers import (
-    NotJson,
-    Reply,
-    asked_wait,
-    blame,
-    http_date,
-    line,
-    parsed,
-    scrubbed,
-)
+from btp_reconcile.core.said import asked_wait, http_date, line, scrubbed
+from btp_reconcile.edges.answers import NotJson, Reply, blame, parsed
 
 NOW = 1_784_542_143.0  # 2026-07-20T10:09:03Z
 
@@ -63,6 +55,7 @@ CF_ITEM = {
         ({"error": {"code": 30009, "message": "Too much.", "details": "x"}}, "30009", "Too much."),
         ({"code": 30009, "description": "Too much."}, "30009", "Too much."),
         ({"error": {"message": "Text only"}}, "", "Text only"),
+        ({"ErrorMessage": "Configuration was not found"}, "", "Configuration was not found"),
         ({"error": "BadRequest", "description": "no such field"}, "BadRequest", "no such field"),
         (
             {"error": "BrokerError", "description": "Failed provisioning", "broker_error": {"StatusCode": 422, "Description": "invalid role"}},

@@ -38,6 +38,19 @@ def test_a_write_without_a_body_has_none():
     assert "Content-Type" not in rig.sent[0].headers
 
 
+def test_a_write_may_be_bound_to_what_was_read_before():
+    rig = Rig(Said(200, {"a": 1}, {"ETag": '"e1"'}), Said(412), Said(200, {"Count": 1}))
+    door = rig.door()
+    answer = door.read("/v3/x")
+
+    with pytest.raises(PlatformError) as caught:
+        door.send("PUT", "/v3/x", {}, match=answer.headers["ETag"])
+    door.send("PUT", "/v3/x", {})
+
+    assert (answer.status, answer.body, caught.value.blame.status) == (200, {"a": 1}, 412)
+    assert [one.headers.get("If-Match") for one in rig.sent] == [None, '"e1"', None]
+
+
 @pytest.mark.parametrize(
     ("said", "body"),
     [

@@ -122,7 +122,7 @@ def test_a_refusal_names_the_host_and_no_secret():
     with pytest.raises(HostRefused) as caught:
         check("cloud_foundry", "https://u:hunter2@evil.com/x?token=hunter2#hunter2", ())
 
-    assert "evil.com/x" in str(caught.value)
+    assert "evil.com" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 

@@ -253,7 +253,7 @@ def run(
         clock = type(
             "Clock", (Clock,), {"__init__": lambda self: Clock.__init__(self, inside.now(), wire.broken)}
         )
-    out, err = io.StringIO(), io.StringIO()
+    out, err = _stream(), _stream()
     code = -1
     with (
         _inside(folder, environment or {}),
@@ -272,8 +272,19 @@ def run(
             wire.broken.append("had to be stopped")
         except BaseException as error:  # noqa: BLE001 - this is what is looked for
             wire.broken.append("".join(traceback.format_exception(error)))
-    said = out.getvalue(), err.getvalue()
+    said = _written(out), _written(err)
     return Ran(tuple(arguments), code, *said, tuple(_broken(code, *said, wire, arguments)))
+
+
+def _stream() -> io.TextIOWrapper:
+    """A stream as a process has it: with bytes below, and another sign for what cannot be written."""
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace", newline="", write_through=True)
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    below = stream.buffer
+    assert isinstance(below, io.BytesIO)
+    return below.getvalue().decode()
 
 
 def _broken(code: int, out: str, err: str, wire: Wire, arguments: Sequence[str]) -> Iterator[str]:

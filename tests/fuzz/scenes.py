@@ -84,13 +84,13 @@ class Scene:
 
 
 CHANGED = MIXED.replace("size: 1", "size: 2").replace("tags: [red]", "tags: [green]").replace(", l: {}", "")
+GUEST = PROD.partition("    destinations:\n")[0].replace("APIPortal.Administrator", "APIPortal.Guest")
+"""Without the destination, whose recipe allows one role only."""
 SCENES = {
     "prod, nothing there": Scene(PROD, "empty prod"),
     "prod, in sync": Scene(PROD, "prod"),
-    "prod, another role": Scene(
-        PROD.replace("role: APIPortal.Administrator", "role: APIPortal.Guest"), "prod"
-    ),
-    "prod, a key changed": Scene(PROD.replace("validity: 30", "validity: 60"), "prod"),
+    "prod, another role": Scene(GUEST, "prod"),
+    "prod, a key changed": Scene(PROD.replace("validity: 30d", "validity: 28d"), "prod"),
     "landscape, nothing there": Scene(LANDSCAPE, "empty landscape"),
     "landscape, in sync": Scene(LANDSCAPE, "landscape"),
     "mixed, nothing there": Scene(MIXED, "empty mixed"),
@@ -147,4 +147,7 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
         name = "BTP_SM_INTEGRATION_PROD_KEY" if guid.endswith("4a03") else "BTP_SERVICE_MANAGER_KEY"
         if name == "BTP_SM_INTEGRATION_PROD_KEY" or guid == GUID:
             found[name] = json.dumps(key)
+    for guid, key in keys["destination"].items():
+        if guid == GUID or guid in PROD:
+            found["BTP_DESTINATION_KEY"] = json.dumps(key)
     return found

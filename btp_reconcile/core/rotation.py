@@ -1,0 +1,485 @@
+"""When a key is made anew because of its age, and when the old one may go. Arithmetic only: time is an input.
+
+A key that nobody is given by us is kept for `keep_old_for` after the newest was made. A key with consumers (deliveries,
+destinations) has an order of its own: create, verify, give to every consumer, note on the old one when it goes, wait,
+delete. What was reached stands as notes on the keys themselves (`core/record.py`), so any run can go on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from btp_reconcile.core import record
+from btp_reconcile.core.fingerprint import epoch
+from btp_reconcile.core.model import Action, Address, Change, Phase
+from btp_reconcile.core.times import about, day, span, words
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from btp_reconcile.core.model import Fact, Resource
+    from btp_reconcile.core.view import View
+
+JITTER = 0.1
+"""So much of `rotate_after` a key may be made anew earlier, by its address: keys made together are not renewed together."""
+MARGIN = 86400
+"""Seconds before the last moment at which a certificate must be renewed so that its successor can take over."""
+SOON = 7 * 86400
+"""Seconds before its end in which a certificate is spoken of."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A rotation that is due. `urgent`: a certificate ends, so neither cap nor jitter hold it back."""
+
+    at: float
+    reason: str
+    urgent: bool = False
+
+
+def due(resource: Resource, newest: Fact, view: View) -> Due | None:
+    """Must a key be made anew because of its age, or because its instance was changed after it?"""
+    now, made, ends = view.policy.now, epoch(newest.created_at), record.not_after(newest)
+    if resource.rotate_after is not None and ends is not None:
+        last = ends - resource.keep_old_for - MARGIN
+        if made is not None:  # a certificate that is shorter than that would be renewed in every run
+            last = max(last, made + (ends - made) / 2)
+        if now >= last:
+            ended = "ended" if now >= ends else "ends"
+            return Due(last, f"its certificate {ended} on {day(ends)}", urgent=True)
+    if resource.rotate_after is not None and made is not None:
+        at = made + resource.rotate_after - jitter(resource)
+        if now >= at:
+            early = ""
+            if now < made + resource.rotate_after:  # else it reads as if nothing were due
+                early = f", this key {about(jitter(resource))} earlier"
+            return Due(
+                at, f"it is {about(now - made)} old (rotate_after: {span(resource.rotate_after)}{early})"
+            )
+    since = stale_since(resource, newest, view)
+    if since is not None and resource.spec.get("reissue_stale"):
+        return Due(since, f"it is older than its instance's last change ({day(since)})")
+    return None
+
+
+def jitter(resource: Resource) -> float:
+    """Seconds by which this key is renewed earlier than the latest day; always the same for one address."""
+    share = int(hashlib.sha256(str(resource.address).encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
+    return JITTER * share * (resource.rotate_after or 0)
+
+
+def stale_since(resource: Resource, newest: Fact, view: View) -> float | None:
+    """When its instance was changed after the key was made, in epoch seconds; None: it was not."""
+    instance = view.by_id.get(("instance", resource.address.subaccount, newest.parent or ""))
+    operation = instance.operation if instance else None
+    if operation is None or (operation.type, operation.state) != ("update", "succeeded"):
+        return None
+    changed, made = epoch(operation.at), epoch(newest.created_at)
+    return changed if changed is not None and made is not None and changed > made else None
+
+
+def awaiting(key: Address, newest: Fact | None, view: View) -> list[Resource]:
+    """Consumers that have no receipt on this generation."""
+    return [one for one in view.consumers.get(key, ()) if record.receipt_of(newest, one.address) is None]
+
+
+def unfinished(resource: Resource, generations: Sequence[Fact], view: View) -> bool:
+    """Is the newest generation not yet with every consumer, while an older one still serves? Then it comes first.
+
+    Unless its own certificate is about to end: it would be no use to who gets it.
+    """
+    if len(generations) < 2 or not awaiting(resource.address, generations[-1], view):
+        return False
+    ends, made = record.not_after(generations[-1]), epoch(generations[-1].created_at)
+    if ends is None or made is None:
+        return True
+    return view.policy.now < max(ends - MARGIN, made + (ends - made) / 2)
+
+
+def refused(newest: Fact) -> bool:
+    """Was it tried, and is no use to anybody? Then a new one can be asked for, though nobody got this one."""
+    proof = record.proof_of(newest)
+    return proof is not None and proof.verdict in {"token-refused", "shape-error", "forbidden"}
+
+
+def capped(view: View) -> None:
+    """At most so many rotations because of age in one run, the most overdue first; the others wait for the next."""
+    allowed = view.policy.at_most
+    ranked = sorted((found.at, address) for address, found in view.aged.items() if not found.urgent)
+    for _, address in ranked[allowed:]:
+        change = view.changes[address]
+        note = f"due for rotation; left to a later run (at most {allowed} in one, see --at-most)"
+        newest, wanted = change.found, change.wanted
+        kept = replace(
+            change,
+            action=Action.KEEP,
+            reason="in sync",
+            fields=(),
+            generation=newest.mark.generation if newest and newest.mark else 1,
+            retired=(),
+            notes=(note,),
+        )
+        old = [one for one in view.generations.get(address, ()) if newest is None or one.id != newest.id]
+        if old and newest is not None and wanted is not None and view.consumers.get(address):
+            kept = grace(kept, wanted, newest, old, view)
+        view.changes[address] = kept
+
+
+def lives(changes: Sequence[Change], view: View) -> tuple[Change, ...]:
+    """For `reconcile rotate`: keys that are made anew or retired, or whose new generation is still on its way to a
+    consumer; with these consumers. If keys were named, these alone. Instances are left as they are.
+    """
+    by_address = {change.address: change for change in changes}
+    named = view.policy.reapply
+    keys = {
+        one.address
+        for one in changes
+        if one.address.kind == "key" and one.wanted is not None and _lives(one, view)
+    }
+    for address in sorted(one for one in named & set(view.resources) if not _others(one, view)):
+        told = {address, *view.resources[address].requires} & view.disputed or view.silent(address.subaccount)
+        if not told and (address not in keys or not _stands(by_address[address], by_address, view)):
+            why, hint = _why_not(address, by_address, view)
+            said = f"{address} cannot be made anew: {why}"
+            view.object("plan/nothing-to-rotate", said, view.resources[address], hint)
+    put_off = {} if named else {one.address: one for one in changes if _put_off(one, by_address, view)}
+    keys = {one for one in keys if _stands(by_address[one], by_address, view)}
+    kept = keys | {one.address for key in keys for one in view.consumers.get(key, ())}
+    homes = {parent for key in keys if (parent := view.resources[key].parent) is not None}
+    return tuple(
+        replace(one, action=Action.KEEP, fields=(), retired=(), send={}, notes=())
+        if one.address in homes
+        else replace(
+            one, action=Action.KEEP, fields=(), retired=(), dated=(), notes=(_PUT_OFF,), proven=False
+        )
+        if one.address in put_off
+        else one
+        for one in changes
+        if one.address in kept or one.address in homes or one.address in put_off
+    )
+
+
+def _why_not(address: Address, changes: Mapping[Address, Change], view: View) -> tuple[str, str]:
+    """Why a key cannot be made anew by itself, and what helps."""
+    resource, change = view.resources[address], changes.get(address)
+    if resource.absent:
+        return "the spec says ensure: absent", "`reconcile apply` deletes it"
+    if resource.observe_only:
+        return "the spec says manage: observe", "take that away if the key is to be made by reconcile"
+    if change is None or change.found is None or change.action is Action.CREATE:
+        return "it is not there yet", "`reconcile apply` makes it"
+    return "its instance is about to be made anew or to go", "`reconcile apply` does both"
+
+
+_PUT_OFF = "due for rotation, but its instance is about to be made anew: `reconcile apply` makes both"
+
+
+def _put_off(change: Change, changes: Mapping[Address, Change], view: View) -> bool:
+    """Is it due, and cannot be made anew before its instance is?"""
+    if change.address.kind != "key" or change.wanted is None or change.found is None:
+        return False
+    return not _stands(change, changes, view) and due(change.wanted, change.found, view) is not None
+
+
+def _lives(change: Change, view: View) -> bool:
+    if view.policy.reapply:
+        return change.address in view.policy.reapply
+    return change.address in view.aged or change.action is Action.RETIRE or _begun(change, view)
+
+
+def _begun(change: Change, view: View) -> bool:
+    """Is there more than one generation, and the newest at rest, on its way or to be made again after it failed?"""
+    on_its_way = {Action.KEEP, Action.UPDATE, Action.AWAIT, Action.CREATE}
+    return change.action in on_its_way and len(view.generations.get(change.address, ())) > 1
+
+
+def _stands(key: Change, changes: Mapping[Address, Change], view: View) -> bool:
+    """Are the key and its instance there, stay, and may be changed?"""
+    parent = key.wanted.parent if key.wanted is not None else None
+    instance = changes.get(parent) if parent is not None else None
+    moving = {Action.CREATE, Action.REPLACE, Action.DELETE}
+    return (
+        key.found is not None
+        and key.action is not Action.DELETE
+        and (key.action is not Action.CREATE or _begun(key, view))
+        and (not view.resources[key.address].observe_only or view.resources[key.address].beside)
+        and instance is not None
+        and instance.found is not None
+        and instance.action not in moving
+    )
+
+
+# --- what becomes of the old one ------------------------------------------------------------------------
+
+
+def grace(keep: Change, resource: Resource, newest: Fact, old: Sequence[Fact], view: View) -> Change:
+    """A key with consumers: an old generation goes when its day, noted on it, has come."""
+    names = ", ".join(sorted(one.name for one in old))
+    are = "are" if len(old) > 1 else "is"
+    if refused(newest):
+        return replace(keep, notes=(*keep.notes, no_use(names, are, newest)))
+    waits = awaiting(resource.address, newest, view)
+    if waits:
+        said = ", ".join(str(one.address) for one in waits)
+        return replace(keep, notes=(*keep.notes, f"{names} {are} kept until {newest.name} is with {said}"))
+    address, now = resource.address, view.policy.now
+    days = [(one, goes_on(one, address, newest, view)) for one in old]
+    undated = tuple(one for one, at in days if at is None)
+    over = tuple(one for one, at in days if at is not None and at <= now)
+    if resource.keep_old_for == 0:
+        undated, over = (), (*undated, *over)
+    later = [at for _, at in days if at is not None and at > now]
+    notes = (*keep.notes, *((f"{names} {are} superseded and kept until {day(max(later))}",) if later else ()))
+    if not undated and not over:
+        return replace(keep, notes=notes)
+    reason = f"superseded by {newest.name}" if over else f"every consumer has {newest.name}"
+    if undated:
+        notes = (*notes, _kept(undated, resource))
+    return replace(keep, action=Action.RETIRE, reason=reason, retired=over, dated=undated, notes=notes)
+
+
+def goes_on(old: Fact, key: Address, newest: Fact | None, view: View) -> float | None:
+    """The day noted on an old key; None: none is noted, or it was noted before every consumer had the newest.
+
+    Such a day was meant for another successor, which is gone, or somebody else wrote it. The newest has no day itself.
+    """
+    at = record.retire_after(old)
+    if at is None or newest is None or old.id == newest.id:
+        return None
+    given = [record.receipt_of(newest, one.address) for one in view.consumers.get(key, ())]
+    times = [epoch(newest.created_at), *(epoch(one.at) for one in given if one is not None)]
+    since = [one for one in times if one is not None and one <= view.policy.now]
+    return None if since and at < max(since) else at
+
+
+def no_use(names: str, are: str, newest: Fact) -> str:
+    """Why old keys stay though their time is over."""
+    proof = record.proof_of(newest)
+    said = f" ({proof.verdict})" if proof is not None else ""
+    return f"{names} {are} kept: {newest.name} was no use when it was last tried{said}; `apply --verify` tries it again"
+
+
+def _kept(old: Sequence[Fact], resource: Resource) -> str:
+    names = ", ".join(sorted(one.name for one in old))
+    return (
+        f"{names} {'are' if len(old) > 1 else 'is'} kept for {span(resource.keep_old_for)} more, then deleted"
+    )
+
+
+def settled(view: View) -> None:
+    """After all consumers were compared: who is proven before, and who is given a day after they were served."""
+    for key, consumers in view.consumers.items():
+        change = view.changes.get(key)
+        if change is None or change.wanted is None or change.gate:
+            continue
+        served = [
+            one for one in consumers if (found := view.changes.get(one.address)) is not None and _fills(found)
+        ]
+        if served and change.wanted.spec.get("verify", True) and _unproven(change):
+            change = replace(change, proven=True)
+        # Its own shard knows all of its consumers. What is only watched is given no day, and does not go.
+        if not _others(key, view) and not view.resources[key].observe_only:
+            change = _dated(change, consumers, served, view)
+        view.changes[key] = change
+
+
+def _fills(consumer: Change) -> bool:
+    """Is it given the newest key by this change? Not where only what it was called before is deleted."""
+    return consumer.acts and consumer.action in {Action.CREATE, Action.UPDATE, Action.ADOPT}
+
+
+def _others(address: Address, view: View) -> bool:
+    return address.subaccount in view.wanted.theirs
+
+
+def _unproven(change: Change) -> bool:
+    made = change.action in {Action.CREATE, Action.ROTATE}
+    proof = record.proof_of(change.found)
+    return made or proof is None or proof.verdict not in {"ok", "expires-soon", "skipped"}
+
+
+def _dated(change: Change, consumers: Sequence[Resource], served: Sequence[Resource], view: View) -> Change:
+    """Old generations are given their day in the run that serves the last consumer."""
+    old, wanted = _superseded(change, view), change.wanted
+    if not old or wanted is None:
+        return change
+    here = {one.address for one in served}
+    if change.action is Action.ROTATE:
+        now, gone = view.policy.now, {one.id for one in change.retired}
+        days = {one.id: goes_on(one, change.address, change.found, view) for one in old}
+        over = (one for one in old if (at := days[one.id]) is not None and at <= now)
+        change = replace(change, retired=(*change.retired, *(one for one in over if one.id not in gone)))
+        if {one.address for one in consumers} - here:
+            # Who cannot be served now still uses the old one, however short it was to be kept.
+            return replace(
+                change, retired=tuple(one for one in change.retired if one.phase is not Phase.READY)
+            )
+        if wanted.keep_old_for == 0:
+            return change
+        return replace(change, dated=tuple(one for one in old if days[one.id] is None))
+    waits = {one.address for one in awaiting(change.address, change.found, view)}
+    if change.action not in {Action.KEEP, Action.UPDATE} or not waits or waits - here:
+        return change
+    # A day that has passed was for those who had it before: who gets it now needs the old one for a while, too.
+    noted = [(one, goes_on(one, change.address, change.found, view)) for one in old]
+    undated = tuple(one for one, at in noted if at is None or at <= view.policy.now)
+    if not undated:
+        return change
+    keeps = change.action is Action.KEEP
+    reason = f"superseded once {', '.join(sorted(str(one) for one in waits))} is served"
+    change = replace(
+        change,
+        action=Action.RETIRE if keeps else change.action,
+        reason=reason if keeps else change.reason,
+        notes=tuple(one for one in change.notes if "kept until" not in one and "was no use" not in one),
+    )
+    if wanted.keep_old_for == 0:
+        return replace(change, retired=(*change.retired, *undated))
+    return replace(change, dated=undated, notes=(*change.notes, _kept(undated, wanted)))
+
+
+def _superseded(change: Change, view: View) -> tuple[Fact, ...]:
+    """Usable generations that are older than the one that is there after this change."""
+    fresh = change.action is Action.ROTATE
+    return tuple(
+        one
+        for one in view.generations.get(change.address, ())
+        if one.phase is Phase.READY and (fresh or change.found is None or one.id != change.found.id)
+    )
+
+
+def in_use(change: Change, fact: Fact, view: View) -> bool:
+    """May a consumer still hold it? Not after it was given its day."""
+    return fact.phase is Phase.READY and goes_on(fact, change.address, change.found, view) is None
+
+
+def still_used(change: Change, fact: Fact, view: View) -> str:
+    """Why an old key must not go yet, in words; empty: nobody uses it any more."""
+    if said := _held(fact, view):
+        return said
+    if change.found is not None and fact.id != change.found.id and refused(change.found):
+        return no_use(fact.name, "is", change.found)
+    if not view.consumers.get(change.address) or change.found is None:
+        return ""
+    if change.action is Action.ROTATE:
+        gone = any(one.id == fact.id for one in change.retired)
+        return "" if gone or fact.phase is not Phase.READY else f"{fact.name} is superseded only in this run"
+    if fact.id == change.found.id:
+        return ""
+    if waits := awaiting(change.address, change.found, view):
+        return f"{fact.name} is still used by {', '.join(str(one.address) for one in waits)}"
+    at = goes_on(fact, change.address, change.found, view)
+    if at is None:
+        at_once = change.wanted is not None and change.wanted.keep_old_for == 0
+        return "" if at_once else f"{fact.name} was superseded only now"
+    return f"{fact.name} is kept until {day(at)}" if at > view.policy.now else ""
+
+
+def _held(fact: Fact, view: View) -> str:
+    """Which destinations hold a key, and are given no other in this plan; in words."""
+    holders = view.holders.get(fact.id, ())
+    if not holders:
+        return ""
+    tended = {
+        (one.subaccount, one.id)
+        for change in view.changes.values()
+        if change.address.kind == "destination" and change.acts
+        for one in (*((change.found,) if change.found and _fills(change) else ()), *change.retired)
+    }
+    holders = [one for one in holders if (one.subaccount, one.id) not in tended]
+    if not holders:
+        return ""
+    names = " and ".join(sorted(f"{one.name} of {one.subaccount}" for one in holders))
+    several = len(holders) > 1
+    return f"{fact.name} is kept: destination{'s' if several else ''} {names} still hold{'' if several else 's'} it"
+
+
+def spared(view: View) -> None:
+    """No superseded key goes while a destination holds it that no spec has filled anew: watched, or named by none."""
+    for address, change in tuple(view.changes.items()):
+        if address.kind != "key" or not change.retired:
+            continue
+        held = [(one, said) for one in change.retired if (said := _held(one, view))]
+        if not held:
+            continue
+        if change.action is Action.DELETE:
+            lost = (said.replace("is kept: ", "is deleted: ", 1) for _, said in held)
+            view.changes[address] = replace(change, notes=(*change.notes, *lost))
+            continue
+        kept = {one.id for one, _ in held}
+        retired = tuple(one for one in change.retired if one.id not in kept)
+        idle = change.action is Action.RETIRE and not retired and not change.dated
+        view.changes[address] = replace(
+            change,
+            action=Action.KEEP if idle else change.action,
+            reason="in sync" if idle else change.reason,
+            retired=retired,
+            notes=(*change.notes, *(said for _, said in held)),
+        )
+
+
+# --- what is worth telling ------------------------------------------------------------------------------
+
+
+def remarks(resource: Resource, newest: Fact, view: View) -> Iterable[str]:
+    """What a person should know of a key that is left as it is."""
+    now, made, ends = view.policy.now, epoch(newest.created_at), record.not_after(newest)
+    if newest.record.get(record.NOT_AFTER) == record.NO_CERTIFICATE:
+        yield f"the spec says x509, and it has no certificate; `reconcile rotate {resource.address}` makes a new key"
+    if ends is not None and now >= ends:
+        yield f"its certificate ended on {day(ends)}; `reconcile rotate {resource.address}` makes a new key"
+    elif ends is not None and ends - now < SOON and resource.rotate_after is None:
+        yield f"its certificate ends on {day(ends)}; rotate_after would renew it in time"
+    if ends is not None and made is not None and resource.rotate_after is not None:
+        life = ends - made
+        if resource.rotate_after + resource.keep_old_for >= life:
+            yield (
+                f"its certificate lives for {about(life)}, which is not longer than rotate_after and "
+                "keep_old_for together"
+            )
+    since = stale_since(resource, newest, view)
+    if since is not None:
+        yield (
+            f"it is older than its instance's last change ({day(since)}); its rights may be those of before; "
+            "reissue_stale: true would make a new one"
+        )
+
+
+def left_behind(view: View) -> None:
+    """Receipts of consumers that no spec names any more: what they were given is not taken away."""
+    for address, change in tuple(view.changes.items()):
+        if address.kind != "key" or change.found is None:
+            continue
+        named = {
+            record.receipt_name(called)
+            for one in view.all_consumers.get(address, ())
+            for called in (one.address, *one.formerly)
+        }
+        lost = [one for name, one in record.receipts(change.found).items() if name not in named]
+        notes = tuple(
+            f"left behind: {one.of} ({one.place or 'place not noted'}) has had this key since {words(one.at)}, and "
+            + ("keeps it" if change.action is Action.DELETE else "no spec names it any more")
+            for one in sorted(lost, key=lambda one: one.of)
+        )
+        notes += tuple(_losing(change, named))
+        if notes:
+            view.changes[address] = replace(change, notes=(*change.notes, *notes))
+
+
+def _losing(change: Change, named: Collection[str]) -> Iterable[str]:
+    """Who had an old key that goes now, and was never given the newest, because no spec names it any more."""
+    newest = record.receipts(change.found) if change.found is not None else {}
+    for fact in change.retired:
+        for name, one in sorted(record.receipts(fact).items()):
+            if (
+                name not in named
+                and name not in newest
+                and change.found is not None
+                and fact.id != change.found.id
+            ):
+                place = one.place or "place not noted"
+                yield (
+                    f"left behind: {one.of} ({place}) has had {fact.name} since {words(one.at)}, and that is deleted now"
+                )
