@@ -12,7 +12,7 @@ from btp_reconcile.core.sink import Around
 from btp_reconcile.core.view import Policy
 from btp_reconcile.edges.access import Platform
 from btp_reconcile.edges.client import Client
-from btp_reconcile.edges.clock import MovingClock
+from btp_reconcile.edges.clock import MovingClock, WallClock
 from btp_reconcile.edges.consumers import Consumers, Rehearsed
 from btp_reconcile.sandbox import InProcessAdapter, Sandbox
 from btp_reconcile.sinks import SINKS
@@ -70,7 +70,7 @@ class Bench:
                 check=lambda url: client.check("sink", url),
                 folder=lambda path: str(Path(path).absolute()),
                 commands=True,
-                now=clock.now,
+                now=WallClock().now,
             )
             return Platform(client, self.access(wanted), {}, None, self.consumers(wanted, around))
 

@@ -112,7 +112,7 @@ class Setting:
             closing.callback(self._count, client)
 
             def platform(wanted: Wanted) -> Platform:
-                consumers = Consumers(SINKS, wanted.access, self._around(client, clock, os.environ))
+                consumers = Consumers(SINKS, wanted.access, self._around(client, os.environ))
                 closing.callback(consumers.close)
                 return Platform(client, wanted.access, os.environ, home, consumers, self._people())
 
@@ -149,7 +149,7 @@ class Setting:
 
             def platform(wanted: Wanted) -> Platform:
                 environment = {name: text for name, text in os.environ.items() if really}
-                around = self._around(client, clock, environment)
+                around = self._around(client, environment)
                 real = Consumers(SINKS, wanted.access, around)
                 files = Consumers(SINKS, {}, replace(around, folder=lambda path: _inside(scratch, path)))
                 where = beside.with_name(f"{beside.name}.delivered")
@@ -185,16 +185,14 @@ class Setting:
             for (service, _), number in client.counts.items():
                 self.lasting.requests[service] += number
 
-    def _around(
-        self, client: Client, clock: WallClock | MovingClock, environment: Mapping[str, str]
-    ) -> Around:
+    def _around(self, client: Client, environment: Mapping[str, str]) -> Around:
         """What sinks may use of the world."""
         return Around(
             environment,
             check=lambda url: client.check("sink", url),
             folder=lambda path: str(Path(path).expanduser().absolute()),
             commands=self.allow_commands,
-            now=clock.now,
+            now=WallClock().now,  # consumers live in real time, also while the platform is rehearsed
         )
 
 

@@ -80,7 +80,7 @@ class Around:
     timeout: float = 30.0
     """Seconds that one request, or one command, may take."""
     now: Callable[[], float] = field(default=lambda: 0.0)
-    """Epoch seconds."""
+    """Epoch seconds, by the clock that consumers go by."""
 
 
 class Consumer(Protocol):
