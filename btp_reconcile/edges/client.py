@@ -8,6 +8,7 @@ adapter of `requests` and not through a session: a session would keep cookies, f
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import ssl
 import tempfile
@@ -350,9 +351,15 @@ def _of_tls(error: BaseException) -> bool:
     return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError)
 
 
+_OF_THIS_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
+"""Faults that have nothing to do with a connection, such as a full disk under the sandbox's world."""
+
+
 def _diagnosis(error: Exception, timeout: tuple[float, float]) -> tuple[bool, bool, str]:
     """(may it have been sent, may another attempt help, in words). When in doubt it was sent."""
     if not isinstance(error, (requests.RequestException, HTTPError)):
+        if isinstance(error, OSError) and error.errno in _OF_THIS_MACHINE:
+            return False, False, f"this machine cannot go on: {error.strerror}"
         return (
             False,
             False,

@@ -1,5 +1,6 @@
 """One way out: what is repeated, how long is waited, who waits with it, and what a fault means."""
 
+import errno
 import ssl
 import threading
 from collections import Counter
@@ -550,3 +551,14 @@ def test_a_client_certificate_is_a_file_for_as_long_as_it_is_needed():
 def test_the_client_can_be_closed():
     with Rig(OK).client as client:
         client.exchange(Call("cloud_foundry", "GET", API + "/"))
+
+
+def test_a_full_disk_is_not_taken_for_a_fault_of_the_connection() -> None:
+    """As when the file in which a rehearsed platform lives cannot be written."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    assert module._diagnosis(full, (1.0, 1.0)) == (
+        False,
+        False,
+        "this machine cannot go on: No space left on device",
+    )
