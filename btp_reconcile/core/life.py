@@ -91,6 +91,14 @@ class Place:
 
 def generations_of(resource: Resource, view: View, place: Place) -> list[Fact]:
     """All that carry its mark, oldest first; those of the former owner too, also when the newest is re-marked."""
+    asked = (resource.address, place.parents)
+    known = view.known_generations.get(asked)
+    if known is None:  # a key is asked about several times, and the answer stays the same while comparing
+        known = view.known_generations[asked] = tuple(_found_generations(resource, view, place))
+    return list(known)
+
+
+def _found_generations(resource: Resource, view: View, place: Place) -> list[Fact]:
     mark, where = resource.mark, (resource.address.kind, resource.address.subaccount)
     owners = dict.fromkeys((mark.owner, resource.owner_was or mark.owner))
     called = [(owner, name) for owner in owners for name in marks.known_as(resource)]
@@ -100,6 +108,8 @@ def generations_of(resource: Resource, view: View, place: Place) -> list[Fact]:
         parents = dict.fromkeys(place.parents)
         carry = [view.marked_in.get((*where, *one, parent), ()) for one in called for parent in parents]
     found = [fact for some in carry for fact in some if fact.mark and fact.mark.spec == mark.spec]
+    if len(found) < 2:
+        return found
     return sorted(
         found, key=lambda fact: (fact.mark.generation if fact.mark else 0, fact.created_at, fact.id)
     )
@@ -611,8 +621,9 @@ def _retired(
         notes=_failed(newest),
     )
     if life.anew is Action.ROTATE:
-        keep = replace(keep, notes=(*keep.notes, *rotation.remarks(resource, newest, view)))
-        if resource.address in view.policy.reapply and old:  # asked for, and the last one is not through
+        if told := tuple(rotation.remarks(resource, newest, view)):
+            keep = replace(keep, notes=(*keep.notes, *told))
+        if old and resource.address in view.policy.reapply:  # asked for, and the last one is not through
             keep = replace(keep, notes=(*keep.notes, f"not made anew: {newest.name} is still on its way"))
     if not old:
         return keep

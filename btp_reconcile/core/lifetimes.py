@@ -27,6 +27,10 @@ Objections = Callable[[str, Mapping[str, Any]], Iterable[str]]
 """(sink, what it is told) → what is wrong with that."""
 
 
+_WORDS = frozenset({"credential", "rotate_after", "reissue_stale", "verify", "deliver"})
+"""The words of a key that are about its life."""
+
+
 class Written(Protocol):
     """A key as it was written, merged."""
 
@@ -92,6 +96,8 @@ def credential(key: Written, api: Api | None) -> dict[str, Any]:
 
 def said(key: Written, signs_in: Mapping[str, Any], kept: int, objections: Objections) -> dict[str, Any]:
     """What is said of the key's life, in normal form; what is not said is left out."""
+    if not _WORDS & key.node.value.keys():
+        return {}
     found = {
         "credential": signs_in,
         "rotate_after": rotate_after(key, signs_in, kept),

@@ -405,6 +405,8 @@ class _Builder:
         want = self.spec.data["subaccounts"][subaccount]["instances"][instance]
         instances = [instance, want.get("renamed_from")]
         keys = [key, want["keys"][key].get("renamed_from")]
+        if not instances[1] and not keys[1]:
+            return ()
         names = [(one, other) for one in instances for other in keys if one and other]
         kind = "delivery" if rest else "key"
         return tuple(Address(kind, (subaccount, *both, *rest)) for both in names if both != (instance, key))

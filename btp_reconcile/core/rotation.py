@@ -41,6 +41,8 @@ class Due:
 
 def due(resource: Resource, newest: Fact, view: View) -> Due | None:
     """Must a key be made anew because of its age, or because its instance was changed after it?"""
+    if resource.rotate_after is None and not resource.spec.get("reissue_stale"):
+        return None
     now, made, ends = view.policy.now, epoch(newest.created_at), record.not_after(newest)
     if resource.rotate_after is not None and ends is not None:
         last = ends - resource.keep_old_for - MARGIN
@@ -425,6 +427,17 @@ def spared(view: View) -> None:
 
 def remarks(resource: Resource, newest: Fact, view: View) -> Iterable[str]:
     """What a person should know of a key that is left as it is."""
+    if newest.record:
+        yield from _of_its_certificate(resource, newest, view)
+    since = stale_since(resource, newest, view)
+    if since is not None:
+        yield (
+            f"it is older than its instance's last change ({day(since)}); its rights may be those of before; "
+            "reissue_stale: true would make a new one"
+        )
+
+
+def _of_its_certificate(resource: Resource, newest: Fact, view: View) -> Iterable[str]:
     now, made, ends = view.policy.now, epoch(newest.created_at), record.not_after(newest)
     if newest.record.get(record.NOT_AFTER) == record.NO_CERTIFICATE:
         yield f"the spec says x509, and it has no certificate; `reconcile rotate {resource.address}` makes a new key"
@@ -439,18 +452,12 @@ def remarks(resource: Resource, newest: Fact, view: View) -> Iterable[str]:
                 f"its certificate lives for {about(life)}, which is not longer than rotate_after and "
                 "keep_old_for together"
             )
-    since = stale_since(resource, newest, view)
-    if since is not None:
-        yield (
-            f"it is older than its instance's last change ({day(since)}); its rights may be those of before; "
-            "reissue_stale: true would make a new one"
-        )
 
 
 def left_behind(view: View) -> None:
     """Receipts of consumers that no spec names any more: what they were given is not taken away."""
     for address, change in tuple(view.changes.items()):
-        if address.kind != "key" or change.found is None:
+        if address.kind != "key" or change.found is None or not (change.found.record or change.retired):
             continue
         named = {
             record.receipt_name(called)

@@ -72,6 +72,10 @@ class View:
     """(kind, runtime, id) of every fact that a wanted thing stands for."""
     generations: dict[Address, tuple[Fact, ...]] = field(default_factory=dict)
     """All generations of each key, oldest first."""
+    known_generations: dict[tuple[Address, tuple[str | None, ...] | None], tuple[Fact, ...]] = field(
+        default_factory=dict
+    )
+    """Which generations stand in which parents, as far as that was asked."""
     aged: dict[Address, Due] = field(default_factory=dict)
     """Keys that are made anew because of their age."""
 
