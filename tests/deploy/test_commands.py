@@ -36,7 +36,7 @@ def understood(call: str) -> str:
             return f"there is no command {name}"
         command = found
     try:
-        command.make_context(command.name, words)
+        command.make_context(command.name, words, parent=click.Context(cli, **cli.context_settings))
     except click.exceptions.Exit:
         return ""
     except click.ClickException as error:

@@ -191,7 +191,7 @@ def parsed(line: str) -> None:
     """Raises click.UsageError for a command, an option or a choice that does not exist."""
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line.partition(" #")[0])[1:]]
     command: click.Command = cli
-    context = click.Context(cli, info_name="reconcile")
+    context = click.Context(cli, info_name="reconcile", **cli.context_settings)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name = words.pop(0)
         found = command.get_command(context, name)

@@ -80,7 +80,7 @@ def test_a_result_stands_where_the_spec_says_it() -> None:
 @pytest.mark.parametrize(
     ("source", "uri"),
     [
-        ("/work/spec.yaml:1:1", "file:///work/spec.yaml"),
+        ("/folder/spec.yaml:1:1", "file:///folder/spec.yaml"),
         ("c:d/spec.yaml:1:1", "c%3Ad/spec.yaml"),
         ("spec.yaml", "spec.yaml"),
         ("ünï#?.yaml:2:3", "%C3%BCn%C3%AF%23%3F.yaml"),
