@@ -19,6 +19,7 @@ from btp_reconcile.core.errors import SpecError, UsageError
 from btp_reconcile.core.keys import keys_json, keys_text
 from btp_reconcile.core.model import Address
 from btp_reconcile.core.shards import MANY
+from btp_reconcile.core.times import SECONDS
 from btp_reconcile.core.verdict import verdicts_exit, verdicts_json, verdicts_text
 from btp_reconcile.core.view import AT_MOST, Policy
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from btp_reconcile.core.verdict import Verdict
 
 DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def paths(specs: Sequence[str]) -> tuple[str, ...]:
@@ -403,4 +403,4 @@ def span(text: str, option: str) -> float:
         long = re.fullmatch(r"[0-9]{7,}[smhdw]", text, re.ASCII)
         wrong = "longer than anything lasts here" if long else "no duration"
         raise UsageError(f"{option}: {text!r} is {wrong}; write 90s, 30m, 2h or 20d")
-    return float(match.group(1)) * UNITS[match.group(2)]
+    return float(match.group(1)) * SECONDS[match.group(2)]

@@ -242,21 +242,15 @@ def _described(fact: Fact, resource: Resource) -> bool:
         return False
     if marks.stands_for(fact, resource):
         return True
-    if resource.adopt and resource.adopt.id:
-        return fact.id == resource.adopt.id
     want, said = resource.spec, fact.attributes
-    same = fact.runtime == want["runtime"] and (said.get("space") or None) == (want["space"] or None)
-    return same and fact.name == ((resource.adopt.name if resource.adopt else None) or resource.name)
+    here = fact.runtime == want["runtime"] and (said.get("space") or None) == (want["space"] or None)
+    return (here or bool(resource.adopt and resource.adopt.id)) and marks.called(fact, resource)
 
 
 def _described_key(fact: Fact, resource: Resource) -> bool:
     if resource.address.kind != "key":
         return False
-    if marks.stands_for(fact, resource):
-        return True
-    if resource.adopt and resource.adopt.id:
-        return fact.id == resource.adopt.id
-    return fact.name == ((resource.adopt.name if resource.adopt else None) or resource.name)
+    return marks.stands_for(fact, resource) or marks.called(fact, resource)
 
 
 def _scope(fact: Fact) -> tuple[str, str | None]:

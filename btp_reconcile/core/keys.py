@@ -140,7 +140,7 @@ def _lines(data: Mapping[str, Any], now: float) -> Iterator[Line]:
         for one in row["delivered"]:
             yield style, f"      {one['to']}: {one['place']}, {_day(one['at'])}"
         if "verified" in row:
-            good = row["verified"]["verdict"] in {"ok", "skipped", "expires-soon"}
+            good = row["verified"]["verdict"] in record.WORKS
             yield (
                 style if good else "red",
                 f"      verified {_day(row['verified']['at'])}: {row['verified']['verdict']}",

@@ -254,9 +254,8 @@ def _candidate(resource: Resource, view: View, place: Place) -> Fact | None:
 
 
 def _by_name(resource: Resource, view: View, place: Place) -> Fact | None:
-    name = (resource.adopt.name if resource.adopt else None) or resource.name
     return view.named.get(
-        (resource.address.kind, resource.address.subaccount, place.runtime, place.parent, name)
+        (resource.address.kind, resource.address.subaccount, place.runtime, place.parent, resource.sought)
     )
 
 

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from btp_reconcile.core import merge
 from btp_reconcile.core.merge import WRONG
-from btp_reconcile.core.times import span
+from btp_reconcile.core.times import SECONDS, span
 
 if TYPE_CHECKING:
     from btp_reconcile.core.catalogue import Api
     from btp_reconcile.core.merge import Node
     from btp_reconcile.core.model import Source
 
-WEEK = 7 * 86400
-DAY = 86400
+DAY, WEEK = SECONDS["d"], SECONDS["w"]
 SHORTEST = 3600
 """Seconds: a key that is made anew more often than every hour is a mistake."""
 OWN_WORDS = ("shape", "adopt")
 """The words of a delivery beside its sink."""
-_UNITS = {"m": 60, "h": 3600, "d": DAY, "w": WEEK}
 
 
 Objections = Callable[[str, Mapping[str, Any]], Iterable[str]]
@@ -45,7 +43,7 @@ class Written(Protocol):
 
 def seconds(duration: str | None) -> int:
     """A duration like 7d in seconds; a week when there is none."""
-    return int(duration[:-1]) * _UNITS[duration[-1]] if duration else WEEK
+    return int(duration[:-1]) * SECONDS[duration[-1]] if duration else WEEK
 
 
 def credential(key: Written, api: Api | None) -> dict[str, Any]:

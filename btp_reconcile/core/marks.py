@@ -162,6 +162,13 @@ def stands_for(fact: Fact, resource: Resource) -> bool:
     return same and names(fact.mark, resource)
 
 
+def called(fact: Fact, resource: Resource) -> bool:
+    """Is this what a spec means by its id or, if it gives none, by its name?"""
+    if resource.adopt and resource.adopt.id:
+        return fact.id == resource.adopt.id
+    return fact.name == resource.sought
+
+
 def newest(facts: Sequence[Fact], resource: Resource) -> Fact | None:
     """The newest generation that carries its mark."""
     found = [fact for fact in facts if stands_for(fact, resource)]

@@ -211,6 +211,11 @@ class Resource:
             return Address("instance", self.address.path[:2])
         return Address("key", self.address.path[:3]) if self.address.kind == "delivery" else None
 
+    @property
+    def sought(self) -> str:
+        """The physical name that something without our mark must have to be meant."""
+        return (self.adopt.name if self.adopt else None) or self.name
+
     def physical(self, generation: int) -> str:
         """The name that a generation has on the platform. What is filled from a key keeps its own."""
         return self.name if generation == 1 or self.address.kind in _FILLED else f"{self.name}-{generation}"

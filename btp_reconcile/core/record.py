@@ -53,6 +53,12 @@ class Receipt:
     """Where that is, in words."""
 
 
+WORKS = frozenset({"ok", "expires-soon", "skipped"})
+"""Verdicts (`core.verdict.Word`) after which a consumer may be given a key."""
+NO_USE = frozenset({"token-refused", "shape-error", "forbidden"})
+"""Verdicts that speak against the key itself; `unreachable` says nothing about it."""
+
+
 @dataclass(frozen=True)
 class Proof:
     """That a key was tried out."""
@@ -61,6 +67,14 @@ class Proof:
     verdict: str
     scopes: str = ""
     """Digest of the scopes of its token."""
+
+    @property
+    def works(self) -> bool:
+        return self.verdict in WORKS
+
+    @property
+    def no_use(self) -> bool:
+        return self.verdict in NO_USE
 
 
 def moment(seconds: float) -> str:

@@ -103,7 +103,7 @@ def unfinished(resource: Resource, generations: Sequence[Fact], view: View) -> b
 def refused(newest: Fact) -> bool:
     """Was it tried, and is no use to anybody? Then a new one can be asked for, though nobody got this one."""
     proof = record.proof_of(newest)
-    return proof is not None and proof.verdict in {"token-refused", "shape-error", "forbidden"}
+    return proof is not None and proof.no_use
 
 
 def capped(view: View) -> None:
@@ -299,7 +299,7 @@ def _others(address: Address, view: View) -> bool:
 def _unproven(change: Change) -> bool:
     made = change.action in {Action.CREATE, Action.ROTATE}
     proof = record.proof_of(change.found)
-    return made or proof is None or proof.verdict not in {"ok", "expires-soon", "skipped"}
+    return made or proof is None or not proof.works
 
 
 def _dated(change: Change, consumers: Sequence[Resource], served: Sequence[Resource], view: View) -> Change:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from btp_reconcile.core.fingerprint import epoch as epoch_of
 
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+"""The letters of a duration."""
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 
 

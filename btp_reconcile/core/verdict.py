@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core import marks, report
 from btp_reconcile.core.model import Action, Address, Fact, Phase, Secret
-from btp_reconcile.core.record import proof_of
+from btp_reconcile.core.record import WORKS, proof_of
 from btp_reconcile.core.resolve import SERVICE_OF_RUNTIME
 from btp_reconcile.core.times import about
 
@@ -90,7 +90,7 @@ class Verdict:
     def works(self) -> bool:
         """May a consumer be given this key, as far as can be told?"""
         tried = self.waits is Waits.NOTHING
-        return tried and self.verdict in {Word.OK, Word.EXPIRES_SOON, Word.SKIPPED}
+        return tried and self.verdict in WORKS
 
 
 # --- scopes ---------------------------------------------------------------------------------------------

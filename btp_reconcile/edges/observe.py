@@ -282,9 +282,7 @@ def _stands_for(fact: Fact, resource: Resource) -> bool:
     here = (fact.kind, fact.subaccount) == (resource.address.kind, resource.address.subaccount)
     if not here or fact.mark is not None or not (resource.adopt or resource.observe_only):
         return False
-    if resource.adopt and resource.adopt.id:
-        return fact.id == resource.adopt.id
-    return fact.name == ((resource.adopt.name if resource.adopt else None) or resource.name)
+    return marks.called(fact, resource)
 
 
 def _no_access(service: str, place: Subaccount) -> Problem:

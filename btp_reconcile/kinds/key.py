@@ -606,8 +606,7 @@ def _unmarked(
         if key.adopt and key.adopt.id:
             ids.update({key.adopt.id: None} if possible else {})
         else:
-            name = (key.adopt.name if key.adopt else None) or key.name
-            names.update({(one, name): None for one in possible})
+            names.update({(one, key.sought): None for one in possible})
     return list(ids), list(names)
 
 
@@ -615,11 +614,8 @@ def _may_be(instance: Fact, resource: Resource) -> bool:
     """Is it, or may it be adopted as, the instance that a spec names?"""
     if marks.stands_for(instance, resource):
         return True
-    if resource.adopt and resource.adopt.id:
-        return instance.id == resource.adopt.id
-    return instance.mark is None and instance.name == (
-        (resource.adopt.name if resource.adopt else None) or resource.name
-    )
+    by_id = bool(resource.adopt and resource.adopt.id)
+    return (by_id or instance.mark is None) and marks.called(instance, resource)
 
 
 def _by_id(items: Iterable[Item]) -> dict[str, Item]:
