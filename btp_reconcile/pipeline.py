@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core import (
     catalogue as catalogues,
+    clocks,
     diff,
     export as exporting,
     plan,
@@ -122,6 +123,8 @@ def make_plan(prepared: Prepared, world: World, policy: Policy) -> Planned:
     """What is wanted → what would be done. Reads only."""
     platform = world.platform(prepared.wanted)
     facts = observe.facts(prepared.wanted, KINDS, platform, world.parallel, world.stopped)
+    if wrong := clocks.said(facts.clock_off):
+        world.events("clock", {"said": wrong})
     differences = diff.compare(prepared.wanted, facts, KINDS, prepared.catalogue, policy)
     return Planned(plan.arrange(differences, policy), prepared, facts, platform)
 

@@ -1111,6 +1111,16 @@ def test_an_answer_that_does_not_come_is_not_waited_for_and_the_next_run_finishe
     assert real.run("plan", "real.yaml").out == "No changes: 2 in sync.\n"
 
 
+def test_a_clock_that_differs_from_the_platforms_is_told(real: Desk) -> None:
+    agreed = real.run("plan", "real.yaml")
+    fault({"do": "clock-skew", "seconds": 259200})
+    told = real.run("plan", "real.yaml")
+
+    assert (agreed.code, told.code, told.out) == (0, 0, agreed.out)
+    assert "clock" not in agreed.err
+    assert "the clock of this machine is 3 days behind the platform's" in told.err
+
+
 # --- the sandbox ----------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from btp_reconcile.cli.hide import Hidden, hidden, within
 from btp_reconcile.cli.planfile import Promise
 from btp_reconcile.cli.world import Setting, asking
 from btp_reconcile.core import report
+from btp_reconcile.core.clocks import CLOCK
 from btp_reconcile.core.errors import SpecError, UsageError
 from btp_reconcile.core.keys import keys_json, keys_text
 from btp_reconcile.core.model import Address
@@ -58,7 +59,7 @@ def known(planned: pipeline.Planned, policy: Policy) -> None:
         for name in sorted(names):
             if planned.prepared.wanted.theirs and _of_others(name, planned.prepared.wanted.theirs):
                 continue
-            if name not in wanted and not (option == "--allow" and name == MANY):
+            if name not in wanted and not (option == "--allow" and name in {MANY, CLOCK}):
                 raise UsageError(f"{option}: there is no {name}{talk.nearest(name, wanted)}")
 
 

@@ -131,6 +131,7 @@ CODES: dict[str, str] = {
     "plan/unknown-address": "An address on the command line that nothing has.",
     "safety/protected": "Something protected would be deleted or replaced.",
     "safety/would-be-lost": "An instance would be deleted with keys in it that are not ours.",
+    "safety/wrong-clock": "Keys would be made anew or retired by a clock that differs from the platform's.",
     "safety/many-deletions": "A large share of what is managed would be deleted or replaced at once.",
 }
 """code → what it means."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.core import limits, quota, rotation, shards, states
+from btp_reconcile.core import clocks, limits, quota, rotation, shards, states
 from btp_reconcile.core.model import (
     Action,
     Address,
@@ -41,7 +41,11 @@ def arrange(differences: Differences, policy: Policy) -> Plan:
     changes = tuple(one for one in every if one.address.subaccount not in theirs)
     steps = tuple(_in_order(_steps(every, view)))
     partial = _partial(changes, view)
-    objections = [*differences.objections, *(_too_many(changes, view) if partial is None else ())]
+    objections = [
+        *differences.objections,
+        *(_too_many(changes, view) if partial is None else ()),
+        *clocks.trusted(view.facts.clock_off, changes, policy.allow),
+    ]
     promised = digest(changes, steps, objections, view.wanted.subaccounts)
     if partial is not None and policy.alone:
         objections.extend(shards.alone(partial, policy.allow))

@@ -144,6 +144,10 @@ class Platform:
                 self._prover = Verifier(self._client, self._client.clock, catalogue)
             return self._prover
 
+    def clock_off(self) -> float:
+        """Seconds that our clock is ahead of the platform's, by the answers so far."""
+        return self._client.clock_off()
+
     def _open(self, service: str, entrance: _Entrance, subaccount: Subaccount) -> ServiceDoor:
         return ServiceDoor(
             service=service,

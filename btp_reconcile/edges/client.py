@@ -93,6 +93,8 @@ class Client:
         self._lock = threading.Lock()
         self._gates: dict[tuple[str, str], _Gate] = {}
         self._dates: dict[str, float] = {}
+        self._ahead: dict[str, float] = {}
+        """Host → seconds that our clock was ahead of it at its last answer."""
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +113,10 @@ class Client:
     def now(self, url: str) -> float:
         """The clock of the host of this address, as its last answer gave it; ours if it never did."""
         return self._dates.get(_host(url), self.clock.now())
+
+    def clock_off(self) -> float:
+        """Seconds that our clock is ahead of the host that agrees with it best; 0 while no answer gave a time."""
+        return min(self._ahead.values(), key=abs, default=0.0)
 
     def exchange(self, call: Call) -> Reply:
         """The good answer to a call, after as many attempts as the policy allows. Raises PlatformError and its kin."""
@@ -182,6 +188,7 @@ class Client:
         date = http_date(outcome.headers.get("Date", ""))
         if date is not None:
             self._dates[_host(call.url)] = date
+            self._ahead[_host(call.url)] = self.clock.now() - date
         if outcome.status == 429:
             found = self._blame(call, outcome)
             gate.hold(found, self.clock.now())

@@ -61,6 +61,9 @@ class Platform(Protocol):
     def prover(self, catalogue: Catalogue) -> Prover:
         """Who tries out keys in this run."""
 
+    def clock_off(self) -> float:
+        """Seconds that our clock is ahead of the platform's, by the answers so far."""
+
 
 @dataclass(frozen=True)
 class _Round:
@@ -108,7 +111,7 @@ def facts(
     ask(list(_rounds(wanted, platform, unseen)))
     if _opened(wanted):
         ask(list(_rounds_by_key(wanted, kinds, platform, seen, unseen)))
-    return Facts(tuple(seen), unseen)
+    return Facts(tuple(seen), unseen, clock_off=platform.clock_off())
 
 
 def needed(wanted: Wanted) -> dict[str, list[tuple[Subaccount, bool]]]:

@@ -1,6 +1,7 @@
 """One way out: what is repeated, how long is waited, who waits with it, and what a fault means."""
 
 import errno
+import socket
 import ssl
 import threading
 from collections import Counter
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 import requests
+from urllib3 import HTTPSConnectionPool
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnectionError, ProtocolError
 
 from btp_reconcile import __version__
@@ -18,8 +21,11 @@ from btp_reconcile.edges.clock import Interrupted, WallClock
 from tests.edges.wire import API, SM, Rig, Said
 
 GONE = requests.ConnectionError(ProtocolError("Connection aborted.", ConnectionResetError(104, "reset")))
-REFUSED = requests.ConnectionError(MaxRetryError(None, "/", NewConnectionError(None, "refused")))  # type: ignore[arg-type]
-NAMELESS = requests.ConnectionError(MaxRetryError(None, "/", NameResolutionError("h", None, OSError("x"))))  # type: ignore[arg-type]
+POOL, CONNECTION = HTTPSConnectionPool("h"), HTTPSConnection("h")
+REFUSED = requests.ConnectionError(MaxRetryError(POOL, "/", NewConnectionError(CONNECTION, "refused")))
+NAMELESS = requests.ConnectionError(
+    MaxRetryError(POOL, "/", NameResolutionError("h", CONNECTION, socket.gaierror("x")))
+)
 UNTRUSTED = requests.exceptions.SSLError(ssl.SSLCertVerificationError(1, "x"))
 CF_500 = Said(
     500, {"errors": [{"title": "UnknownError", "detail": "An unknown error occurred.", "code": 10001}]}
@@ -499,6 +505,23 @@ def test_the_platforms_clock_is_that_of_its_last_answer():
     door.get("/v3/x")
     assert door.now() == 1_784_542_143.0
     assert elsewhere.now() == rig.clock.now()
+
+
+def test_our_clock_is_compared_with_the_host_that_agrees_best():
+    rig = Rig(
+        *(Said(200, {}, {"Date": date}) for date in ("Thu, 01 Jan 2026 00:30:00 GMT", "no date")),
+        Said(200, {}, {"Date": "Wed, 31 Dec 2025 23:59:00 GMT"}),
+    )
+    began = rig.clock.now()
+    door, elsewhere = rig.door(), rig.door("service_manager", SM)
+
+    assert (began, rig.client.clock_off()) == (1_767_225_600.0, 0.0)
+    door.get("/v3/x")
+    assert rig.client.clock_off() == -1800.0
+    door.get("/v3/x")
+    assert rig.client.clock_off() == -1800.0
+    elsewhere.get("/v1/x")
+    assert rig.client.clock_off() == 60.0
 
 
 # --- settings -------------------------------------------------------------------------------------------
