@@ -482,7 +482,7 @@ def test_without_standard_streams_it_still_does_what_it_shall(desk: Desk) -> Non
 def test_results_go_to_stdout_and_logs_to_stderr(desk: Desk) -> None:
     ended = desk.process("apply", "--sandbox", "--yes")
 
-    assert ended.out.endswith("Plan: 9 to add, 0 to change, 0 to destroy.\nApply: 10 done.\n")
+    assert ended.out.endswith("Plan: 9 to add, 0 to change, 0 to destroy.\nApply: 10 steps done.\n")
     assert {line.split("address=")[1].split()[0] for line in ended.err.splitlines()} == set(NINE)
     assert not ANSI.search(ended.out + ended.err)
 
@@ -571,7 +571,7 @@ def test_progress_on_a_terminal_stays_on_one_line_and_leaves_nothing(desk: Desk,
     assert not COLOUR.search(shell.shown)
     assert max(len(frame) for frame in frames) <= columns
     assert progress.rindex("\x1b[?25h") > progress.rindex("\x1b[?25l")  # the cursor is back
-    assert after == "Apply: 10 done.\r\n"
+    assert after == "Apply: 10 steps done.\r\n"
 
 
 def test_a_narrow_terminal_breaks_a_plan_between_words_and_a_pipe_never(desk: Desk) -> None:
@@ -665,7 +665,7 @@ def test_a_saved_plan_is_shown_as_it_was_and_applied(desk: Desk) -> None:
     assert planned.code == 2
     assert (shown.code, shown.out) == (2, planned.out)
     assert applied.code == 0
-    assert applied.out == planned.out + "Apply: 10 done.\n"
+    assert applied.out == planned.out + "Apply: 10 steps done.\n"
 
 
 def test_a_plan_file_is_readable_by_its_owner_only_and_leaves_nothing_beside_it(desk: Desk) -> None:
@@ -716,8 +716,8 @@ def test_a_plan_can_be_written_to_a_pipe(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("nowhere/plan.json", "Error: --out: there is no folder nowhere\n"),
-        ("folder.json", "Error: --out: folder.json is a folder\n"),
+        ("nowhere/plan.json", "Error: --out: there is no folder nowhere; make it first\n"),
+        ("folder.json", "Error: --out: folder.json is a folder; name a file in it\n"),
         ("specs/prod.yaml", "is not\n"),
         ("plan", "is not\n"),
     ],

@@ -144,7 +144,7 @@ def test_the_story_of_a_change_from_its_branch_to_the_platform_and_of_drift_unti
     story.git("checkout", "--quiet", "main")
     story.git("merge", "--quiet", "--no-ff", "-m", "Merge pipeline-key", "pipeline-key")
     story.git("push", "--quiet", "origin", "main")
-    assert "1 done" in story.reconcile("apply", "../plan.json")
+    assert "1 step done" in story.reconcile("apply", "../plan.json")
     story.reconcile("apply", "../plan.json", expected=4)
 
     # the scheduled check finds what was done by hand, in every format

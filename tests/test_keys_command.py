@@ -55,7 +55,7 @@ def given(desk: Desk) -> Desk:
     """A desk at which the two keys were made and delivered."""
     desk.write("specs/prod.yaml", spec())
     ended = desk.run("apply", "--sandbox", "--yes")
-    assert (ended.code, ended.out.splitlines()[-1]) == (0, "Apply: 7 done.")
+    assert (ended.code, ended.out.splitlines()[-1]) == (0, "Apply: 7 steps done.")
     return desk
 
 
@@ -293,7 +293,7 @@ Subaccount prod  eu10  {GUID}
       generation: 1 → 2
 
 Plan: 0 to add, 2 to change, 0 to destroy, 1 to rotate.
-Apply: 5 done.
+Apply: 5 steps done.
 """
     )
     assert [one["name"] for one in rows(given)] == ["transport", "transport-2", "signed"]
@@ -418,7 +418,7 @@ def test_a_saved_plan_with_a_rotation_does_it_later_as_it_was_shown(given: Desk)
     ended = given.run("apply", "plan.json", "--sandbox")
 
     assert promise["at_most"] == 1
-    assert (ended.code, ended.out.splitlines()[-1]) == (0, "Apply: 5 done.")
+    assert (ended.code, ended.out.splitlines()[-1]) == (0, "Apply: 5 steps done.")
     assert "it is 20 days old" in ended.out  # the time is the plan's
     assert [one["name"] for one in rows(given, "--target", TRANSPORT)] == ["transport", "transport-2"]
 
@@ -468,7 +468,7 @@ def test_apply_with_verify_tries_every_key_afterwards_and_notes_it(desk: Desk) -
 
     assert ended.code == 0
     assert ended.out.splitlines()[-4:] == [
-        "Apply: 7 done.",
+        "Apply: 7 steps done.",
         f"  ok            {TRANSPORT}: by secret, token for 12 hours, 200 in 0.0 s",
         f"  ok            {SIGNED}: by certificate, token for 12 hours, 200 in 0.0 s",
         "Verify: 2 ok.",

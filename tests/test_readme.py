@@ -89,7 +89,7 @@ def test_every_command_line_does_what_is_claimed(copy: Desk) -> None:
 
     assert ended == CLAIMED
     assert "9 to add" in said["reconcile plan specs/prod.yaml --sandbox"]
-    assert "Apply: 10 done." in said["reconcile apply specs/prod.yaml --verify"]
+    assert "Apply: 10 steps done." in said["reconcile apply specs/prod.yaml --verify"]
     assert "Verify: 4 ok." in said["reconcile apply specs/prod.yaml --verify"]
     assert "In sync: 9 checked, no drift." in said["reconcile drift specs/prod.yaml"]
     assert "Verify: 4 ok." in said["reconcile verify specs/prod.yaml"]

@@ -341,7 +341,7 @@ def test_a_share_that_no_shard_can_judge_is_judged_over_the_whole(twenty: Desk) 
 
     assert (alone.code, merged.code, approved.code) == (4, 0, 0)
     assert "safety/many-deletions" in alone.out
-    assert "Apply: 2 done." in approved.out
+    assert "Apply: 2 steps done." in approved.out
     assert twenty.run("plan", "--sandbox", "--detailed-exitcode").code == 0
 
 

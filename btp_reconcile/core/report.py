@@ -527,6 +527,12 @@ def baseline_lines(data: Mapping[str, Any]) -> Iterable[Line]:
         yield "", ""
 
 
+def steps_done(count: Mapping[str, int]) -> str:
+    """Steps, not changes: a replacement takes several, and a key that somebody waits for is proven in one of its own."""
+    rest = "".join(f", {count[key]} {key}" for key in ("failed", "blocked", "pending") if count.get(key))
+    return f"{count['done']} step{'' if count['done'] == 1 else 's'} done{rest}"
+
+
 def report_text(data: Mapping[str, Any]) -> Iterable[Line]:
     """How it went: what did not work first, then the count."""
     return ((style, printable(text)) for style, text in _report_lines(data))
@@ -546,9 +552,7 @@ def _report_lines(data: Mapping[str, Any]) -> Iterable[Line]:
         if one.get("hint"):
             yield "dim", f"      {one['hint']}"
     count = data["summary"]
-    said = f"Apply: {count['done']} done"
-    said += "".join(f", {count[key]} {key}" for key in ("failed", "blocked", "pending") if count[key])
-    yield ("bold" if count["done"] == sum(count.values()) else "red"), said + "."
+    yield ("bold" if count["done"] == sum(count.values()) else "red"), f"Apply: {steps_done(count)}."
     if count["pending"]:
         yield "yellow", "What is pending goes on at the platform; run again to finish it."
 

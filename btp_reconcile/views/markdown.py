@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from btp_reconcile.core import report
-from btp_reconcile.core.report import printable
+from btp_reconcile.core.report import printable, steps_done
 from btp_reconcile.core.verdict import verdicts_text
 
 MAX_SIZE = 65_000
@@ -83,8 +83,7 @@ def applied(
         for one in reports:
             for status, count in one["summary"].items():
                 counts[status] += count
-        rest = "".join(f", {counts[key]} {key}" for key in ("failed", "blocked", "pending") if counts[key])
-        head += [f"### Apply: {counts['done']} done{rest}", ""]
+        head += [f"### Apply: {steps_done(counts)}", ""]
     outcomes = [one for said in reports for one in said["outcomes"]]
     troubles = [_outcome(one) for one in outcomes if one["status"] != "done"]
     notes = [_outcome(one) for one in outcomes if one["status"] == "done" and one.get("notes")]

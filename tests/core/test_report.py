@@ -129,7 +129,7 @@ def test_how_it_went_says_first_what_did_not_work() -> None:
         "      ask somebody",
         "  pending: create instance:prod/apim",
         "      not finished yet",
-        "Apply: 1 done, 1 failed, 1 pending.",
+        "Apply: 1 step done, 1 failed, 1 pending.",
         "What is pending goes on at the platform; run again to finish it.",
     ]
 
