@@ -37,12 +37,14 @@ SAP_USERS = "sap.ids"
 REFUSALS = {400, 401, 403}
 SHORTEST_LIFE = 600.0
 """Seconds that a token lives when nothing says how long: the shortest that SAP's landscapes were seen to give."""
+SHOWN = 6
+"""Characters of a user name that may stand in an answer: so short a word cannot be told from others."""
 _USABLE = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who signs in, and with what. `user` is a name for people and for sharing; all else that matters is secret.
+    """Who signs in, and with what. `user` is a name for sharing, and `shown` one for people; all else is secret.
 
     `grant` is what a new sign-in is made of: `password`, `client_credentials`, JWT_BEARER, or empty when there is
     nothing but a token.
@@ -64,6 +66,13 @@ class Credentials:
     """Renew at half of a token's life; otherwise a minute before its end."""
     advice: str = ""
     """What a person should look at when the platform says no."""
+
+    @property
+    def shown(self) -> str:
+        """Who it is, for people. Of a name that somebody typed only the beginning: it may be the password by mistake."""
+        if not self.username:
+            return self.user
+        return self.user.replace(self.username, f"{self.username[: min(2, len(self.username) // 3)]}…", 1)
 
     @property
     def person(self) -> tuple[str, str]:
@@ -146,7 +155,7 @@ class SignIn:
         self._refused: Blame | None = None
 
     def __repr__(self) -> str:
-        return f"<sign-in of {self._who.user}>"
+        return f"<sign-in of {self._who.shown}>"
 
     def get(self) -> str:
         """A token that is good now. Raises SignInRefused, every time after the first without asking the platform."""
@@ -240,7 +249,11 @@ class SignIn:
             tuple(rows.items()),
             query=(("login_hint", hint),) if hinted else (),
             headers=headers,
-            secrets=tuple(one for one in (*fields.values(), secret) if one and one != who.username),
+            secrets=tuple(
+                one
+                for one in (*fields.values(), secret)
+                if one and (one != who.username or len(one) >= SHOWN)
+            ),
             certificate=certificate,
         )
 
@@ -278,7 +291,7 @@ class SignIn:
     def _words(self, url: str, message: str) -> str:
         advice = f" ({self._who.advice})" if self._who.advice else ""
         place = "" if not url or shown(url) in message else f" at {shown(url)}"
-        return f"{self._who.user} could not sign in{place}: {message}{advice}"
+        return f"{self._who.shown} could not sign in{place}: {message}{advice}"
 
     def _blame(self, url: str, message: str) -> Blame:
         return Blame("sign_in", "POST", shown(url), message=self._words(url, message))

@@ -314,11 +314,22 @@ def test_a_refusal_is_final_and_costs_one_request(status):
 
     for _ in range(3):
         with pytest.raises(
-            SignInRefused, match=r"dev could not sign in at .*uaa.*: Bad credentials"
+            SignInRefused, match=r"d… could not sign in at .*uaa.*: Bad credentials"
         ) as caught:
             one.get()
         assert caught.value.blame.status == status
     assert len(desk.forms) == 1
+
+
+def test_a_password_that_stands_where_the_user_belongs_is_not_shown():
+    name = "correct-horse-battery"
+    one = Desk(refusal(401, f"User {name} not found")).sign_in(person(name, origin="my-idp"))
+
+    with pytest.raises(SignInRefused) as caught:
+        one.get()
+    assert caught.value.blame.message.startswith("co… could not sign in at ")
+    assert "User *** not found" in caught.value.blame.message
+    assert name not in f"{caught.value.blame} {one!r}"
 
 
 def test_trouble_is_no_refusal():
