@@ -116,7 +116,7 @@ def steps(plan: Plan) -> list[Any]:
 
 
 def things(sandbox: Sandbox) -> Counter[Any]:
-    """Every instance, key and assignment of a world: what it is called, where it is, whose, and how."""
+    """Every instance, key and assignment of a world: what it is called, where it is, whose, and how; not since when."""
     found: Counter[Any] = Counter()
     with sandbox.hold() as inside:
         orgs = {guid: row["organization"] for guid, row in inside.table("cf.spaces").items()}
@@ -129,7 +129,8 @@ def things(sandbox: Sandbox) -> Counter[Any]:
             home = where[row["instance"]]
             found[("key", *home, row["name"], str(sorted(row["labels"].items())))] += 1
         for place, rows in inside.table("entitlements.assignments").items():
-            found["entitlements", place, json.dumps(rows, sort_keys=True)] += 1
+            kept = {plan: {**row, "created": None, "modified": None} for plan, row in rows.items()}
+            found["entitlements", place, json.dumps(kept, sort_keys=True)] += 1
     return found
 
 
@@ -150,6 +151,21 @@ def test_sixteen_shards_of_400_subaccounts_make_exactly_the_changes_that_one_run
     assert told(one for part, _ in each for one in part.changes) == told(iter(plan.changes))
     assert sorted(step for part, _ in each for step in steps(part)) == steps(plan)
     assert (len(plan.changes), plan.count(Action.UPDATE), plan.count(Action.CREATE)) == (1280, 80, 80)
+    assert things(parts.sandbox) == things(whole.sandbox)
+
+
+@pytest.mark.soak
+def test_sixteen_shards_make_400_subaccounts_from_nothing_as_one_run_does(tmp_path: Path) -> None:
+    whole, parts = (Ready(tmp_path, parallel=8) for _ in range(2))
+    path = whole.write(landscape(PLACES))
+
+    plan, left = applied(whole, path)
+    each = [applied(parts, path, shard) for shard in every(OF)]
+
+    assert (left, [one for _, some in each for one in some]) == ([], [])
+    assert told(one for part, _ in each for one in part.changes) == told(iter(plan.changes))
+    assert sorted(step for part, _ in each for step in steps(part)) == steps(plan)
+    assert (len(plan.changes), plan.count(Action.CREATE)) == (1200, 1200)
     assert things(parts.sandbox) == things(whole.sandbox)
 
 
