@@ -131,7 +131,11 @@ class _Told:
         file = folder / "world.yaml"
         self.case: Mapping[str, Any] = load.documents([file.name])[0].data if file.exists() else {}
         self.bench = CaseBench(
-            folder, Sandbox(settings=self.case.get("settings")), case=self.case, scratch=scratch
+            folder,
+            Sandbox(settings=self.case.get("settings")),
+            case=self.case,
+            scratch=scratch,
+            compare_clocks=True,
         )
         _make(self.bench, self.case, folder)
         self.specs = sorted(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,13 @@ HOMES = {
 """Where a library may be imported, so that each of them could be replaced in one place."""
 THREADS = {"edges/observe.py", "edges/apply.py", "edges/listener.py"}
 """Where threads start. The listener has one, so that who watches a service is answered while it checks."""
+
+SILENCED = re.compile(
+    r"#\s*(?:type:\s*ignore\b(?:\[[^]]*\])?|(?:(?:ruff|flake8):\s*)?noqa\b(?::\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*)?)"
+)
+"""What takes a line out of a check of mypy's or ruff's."""
+WORD = re.compile(r"[^\W\d_]{2}")
+FOLDERS = ("btp_reconcile", "tests", "benchmarks", "docs")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -124,3 +133,50 @@ def test_there_is_no_drawer_for_odds_and_ends() -> None:
     names = {file.stem for file in FILES}
 
     assert not names & {"utils", "util", "helpers", "common", "base", "manager", "misc"}
+
+
+def unexplained(file: Path) -> list[int]:
+    """Lines that are taken out of a check, and neither they nor a comment above say why."""
+    text = file.read_text(encoding="utf-8")
+    if not SILENCED.search(text):
+        return []
+    with file.open("rb") as opened:
+        comments = {
+            one.start[0]: one for one in tokenize.tokenize(opened.readline) if one.type == tokenize.COMMENT
+        }
+    found = []
+    for number, comment in comments.items():
+        above = comments.get(number - 1)
+        said = [comment.string, above.string if above and above.line.strip() == above.string else ""]
+        if SILENCED.search(comment.string) and not any(WORD.search(SILENCED.sub("", one)) for one in said):
+            found.append(number)
+    return found
+
+
+def test_a_check_is_silenced_for_a_reason() -> None:
+    """Which stands behind the mark, or as a comment of its own in the line above."""
+    files = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
+
+    assert [f"{file.relative_to(ROOT)}:{line}" for file in files for line in unexplained(file)] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("x = 1  # noqa: E731", False),
+        ("x = 1  # noqa: E731, PTH100", False),
+        ("x = 1  # type: ignore[arg-type]  # noqa: SLF001", False),
+        ("x = 1  # noqa", False),
+        ("x = 1  # noqa: E731 - it reads best", True),
+        ("x = 1  # type: ignore[arg-type] # all that is asked of it", True),
+        ("# nobody is asked\nx = 1  # type: ignore[arg-type]", True),
+        ("y = 1  # a number\nx = 1  # type: ignore[arg-type]", False),
+        ("# ruff: noqa: E731", False),
+        ('x = "# noqa: E731"', True),
+    ],
+)
+def test_what_counts_as_a_reason(line: str, said: bool, tmp_path: Path) -> None:
+    file = tmp_path / "file.py"
+    file.write_text(f"{line}\n", encoding="utf-8")
+
+    assert (unexplained(file) == []) is said

@@ -54,7 +54,7 @@ def test_a_case_is_valid_in_every_format(name: str, monkeypatch: pytest.MonkeyPa
         JUNIT.assertValid(etree.fromstring(junit.text(one).encode()))
         SARIF.validate(json.loads(sarif.text(sarif.log(one, "1.0", 2))))
         text = metrics.text(one, name, 1000, 2)
-        assert list(openmetrics.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+        assert list(openmetrics.text_string_to_metric_families(text))
 
 
 @pytest.mark.parametrize("name", folders("plans"))

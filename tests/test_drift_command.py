@@ -39,7 +39,7 @@ def measured(desk: Desk, name: str = "prod.prom") -> dict[tuple[str, ...], float
     text = (desk.folder / name).read_text(encoding="utf-8")
     return {
         (one.name, *(value for key, value in sorted(one.labels.items()) if key != "run")): one.value
-        for family in openmetrics.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        for family in openmetrics.text_string_to_metric_families(text)
         for one in family.samples
     }
 
@@ -186,7 +186,7 @@ def test_a_name_that_the_exporter_passes_over_is_said(in_sync: Desk) -> None:
 def test_a_folder_that_is_not_there_is_said_before_anything_is_asked(desk: Desk, option: str) -> None:
     ended = desk.run(*DRIFT, option, "nowhere/x.prom")
 
-    assert (ended.code, ended.err) == (64, f"Error: {option}: there is no folder nowhere\n")
+    assert (ended.code, ended.err) == (64, f"Error: {option}: there is no folder nowhere; make it first\n")
     assert not desk.state.exists()
 
 

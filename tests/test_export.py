@@ -8,7 +8,11 @@ import yaml
 from hypothesis import given
 
 from btp_reconcile import pipeline
-from btp_reconcile.core.model import Action, Status
+from btp_reconcile.core.model import Action, Status, Subaccount
+from btp_reconcile.edges.access import Platform
+from btp_reconcile.edges.export import live
+from btp_reconcile.kinds import KINDS
+from tests.edges.wire import Rig
 from tests.plan_cases import stamped
 from tests.stories import SECRET_TEXT, Story, stories
 from tests.test_laws import LAW, told
@@ -257,3 +261,14 @@ def test_what_could_not_be_looked_at_is_said_and_ends_with_1(in_sync: Desk) -> N
     assert ended.code == 1
     assert "# Not looked at: Cloud Foundry could not be asked" in ended.out
     assert "platform/unseen" in ended.err
+
+
+def test_what_there_is_no_way_to_is_said_with_what_to_write() -> None:
+    place = Subaccount("prod", "5a7d1f0e-6c1b-4a51-9d67-0a4c4f1f2f10", "eu10")
+    found = live(place, KINDS, Platform(Rig().client, {"prod": {}}, {}, None))
+
+    assert [one.message.partition(": ")[2] for one in found.unseen] == [
+        "there are no credentials for it; say access.central in a spec",
+        "no organization is named for prod; say cloud_foundry.org in a spec",
+        "there are no credentials for it; say access.service_manager in a spec",
+    ]

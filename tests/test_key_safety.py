@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from btp_reconcile.core.times import day, words
 from btp_reconcile.edges.consumers import Consumers
 from btp_reconcile.kinds import key as key_kind
 from btp_reconcile.kinds.destination import holdings
+from btp_reconcile.sinks import SINKS
 from tests.build import OWNER, SPEC, fact, planned, resource
 from tests.test_rotation import (
     APIM,
@@ -33,12 +34,12 @@ from tests.test_rotation import (
 from tests.worlds import Bench
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from btp_reconcile.core.kind import KeyDriver
     from btp_reconcile.core.model import Data, Subaccount, Wanted
-    from btp_reconcile.core.sink import Around, Consumer, Held, Parcel
+    from btp_reconcile.core.sink import Around, Consumer, Held, Parcel, Sink
     from btp_reconcile.edges.consumers import SinkDoor
 
 __all__ = ["runtime"]
@@ -420,20 +421,25 @@ class Hasty:
         self._real.close()
 
 
+class HastyConsumers(Consumers):
+    """Sinks that are hasty, each opened once."""
+
+    def __init__(
+        self, sinks: Sequence[Sink], access: Mapping[str, Mapping[str, Any]], around: Around
+    ) -> None:
+        super().__init__(sinks, access, around)
+        self._opened: dict[str, SinkDoor] = {}
+
+    def door(self, service: str, subaccount: Subaccount) -> SinkDoor:
+        found = super().door(service, subaccount)
+        return self._opened.setdefault(service, replace(found, consumer=Hasty(found.consumer)))
+
+
 class HastyBench(Bench):
     """A bench whose files are hasty."""
 
     def consumers(self, wanted: Wanted, around: Around) -> Consumers:
-        real = super().consumers(wanted, around)
-        assert isinstance(real, Consumers)
-        opened: dict[str, SinkDoor] = {}
-
-        def door(service: str, subaccount: Subaccount) -> SinkDoor:
-            found = Consumers.door(real, service, subaccount)
-            return opened.setdefault(service, replace(found, consumer=Hasty(found.consumer)))
-
-        real.door = door  # type: ignore[method-assign]
-        return real
+        return HastyConsumers(SINKS, wanted.access, around)
 
 
 def test_an_older_key_that_another_run_delivered_is_not_taken_for_ours_when_our_answer_is_lost(

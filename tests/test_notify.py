@@ -168,7 +168,7 @@ def test_nobody_at_the_address_is_said_without_it(in_sync: Desk) -> None:
         ),
         (
             ("--notify", f"https://api.cf.eu10.hana.ondemand.com/{SECRET}"),
-            "--notify: a rehearsal tells nobody outside of this machine",
+            "--notify: a rehearsal tells nobody outside of this machine; take 127.0.0.1",
         ),
         (
             ("--notify", SECRET),
@@ -180,7 +180,7 @@ def test_nobody_at_the_address_is_said_without_it(in_sync: Desk) -> None:
         ),
         (
             ("--notify", "http://127.0.0.1:1/x", "--notify-state", "no/x.json"),
-            "--notify-state: there is no folder no",
+            "--notify-state: there is no folder no; make it first",
         ),
         (
             ("--notify", "http://127.0.0.1:1/x", "--notify-state", SPEC),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import threading
 import tracemalloc
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from http.client import HTTPConnection
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import clear_cache  # type: ignore[attr-defined]
+from urllib.parse import clear_cache  # type: ignore[attr-defined] # there for tests, says the library's own text
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -424,3 +425,13 @@ def test_wrong_usage_is_said_before_anything_is_asked(
     assert ended.code == 64
     assert ended.err.startswith(f"Error: {said}")
     assert not desk.state.exists()
+
+
+def test_an_address_that_somebody_else_has_is_named(desk: Desk) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        ended = desk.run("drift", "--sandbox", "--every", "15m", "--listen", address)
+
+    assert ended.code == 64
+    assert ended.err.startswith(f"Error: --listen: {address} cannot be had: Address already in use")
+    assert ended.err.endswith("; name another\n")

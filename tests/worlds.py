@@ -39,6 +39,7 @@ class Bench:
     clients: list[Client] = field(default_factory=list)
     waited: float = 0.0
     environment: dict[str, str] = field(default_factory=dict)
+    compare_clocks: bool = False
 
     def write(self, text: str, name: str = "spec.yaml") -> str:
         path = self.folder / name
@@ -61,6 +62,7 @@ class Bench:
             adapter=InProcessAdapter(self.sandbox),
             parallel=self.parallel,
             attempts=self.attempts,
+            compare_clocks=self.compare_clocks,
         )
         self.clients.append(client)
 

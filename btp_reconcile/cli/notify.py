@@ -72,7 +72,7 @@ class Notifier:
         except HostRefused as error:
             raise UsageError(f"--notify: {error.blame.message}") from None
         if rehearsal and not loopback:
-            raise UsageError("--notify: a rehearsal tells nobody outside of this machine")
+            raise UsageError("--notify: a rehearsal tells nobody outside of this machine; take 127.0.0.1")
         self._before = _read(self._file) if self._file is not None else None
 
     def __enter__(self) -> Self:

@@ -163,6 +163,8 @@ def _listening(listen: str, answer: Callable[[str], Page]) -> Iterator[Listener]
     try:
         listener.open()
     except OSError as error:
-        raise UsageError(f"--listen: {listener.address} cannot be had: {error.strerror}") from None
+        raise UsageError(
+            f"--listen: {listener.address} cannot be had: {error.strerror}; name another"
+        ) from None
     with listener:
         yield listener

@@ -121,16 +121,15 @@ def plan(
     """What would be done."""
     setting = Setting(**where)
     most = look.room(max_size, format_)
-    asked = Promise(
-        paths(specs),
-        0.0,
-        prune,
-        tuple(target),
-        tuple(allow),
-        tuple(reapply),
-        setting.sandbox,
+    asked = _asked(
+        specs,
         at_most,
-        shard=_part(shard, prune=prune),
+        shard,
+        sandbox=setting.sandbox,
+        target=target,
+        prune=prune,
+        allow=allow,
+        reapply=reapply,
     )
     if out is not None:
         planfile.check_name(out)
@@ -194,16 +193,15 @@ def apply(
     """Do it."""
     saved = planfile.read(specs)
     if saved is None:
-        promise = Promise(
-            paths(specs),
-            0.0,
-            prune,
-            tuple(target),
-            tuple(allow),
-            tuple(reapply),
-            how["sandbox"],
+        promise = _asked(
+            specs,
             at_most,
-            shard=_part(shard, prune=prune),
+            shard,
+            sandbox=how["sandbox"],
+            target=target,
+            prune=prune,
+            allow=allow,
+            reapply=reapply,
         )
     else:
         if any((target, prune, allow, reapply, shard)) or at_most != AT_MOST:
@@ -217,7 +215,34 @@ def apply(
     return _carry_out(promise, saved, specs[0] if saved is not None else "", **how)
 
 
-def _part(shard: str | None, *, prune: bool = False) -> str:
+def _asked(
+    specs: Sequence[str],
+    at_most: int,
+    shard: str | None,
+    *,
+    sandbox: bool,
+    target: Sequence[str] = (),
+    prune: bool = False,
+    allow: Sequence[str] = (),
+    reapply: Sequence[str] = (),
+    only_due: bool = False,
+) -> Promise:
+    """What the options ask to be planned, at a time that is not known yet. Raises UsageError."""
+    return Promise(
+        paths(specs),
+        0.0,
+        prune,
+        tuple(target),
+        tuple(allow),
+        tuple(reapply),
+        sandbox,
+        at_most,
+        only_due,
+        _part(shard, prune=prune),
+    )
+
+
+def _part(shard: str | None, *, prune: bool) -> str:
     """Which part of the specs is meant. Raises UsageError."""
     found = planfile.shard_of(shard, os.environ)
     if found and prune:
@@ -238,8 +263,7 @@ def rotate(what: Sequence[str], *, due: bool, at_most: int, shard: str | None = 
         raise UsageError(
             "say either --due, or the address of a key such as key:prod/apim/transport (`reconcile keys` lists them)"
         )
-    part = _part(shard)
-    promise = Promise(paths(others), 0.0, False, (), (), named, how["sandbox"], at_most, True, part)
+    promise = _asked(others, at_most, shard, sandbox=how["sandbox"], reapply=named, only_due=True)
     return _carry_out(promise, None, "", **how)
 
 

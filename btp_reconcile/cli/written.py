@@ -16,9 +16,9 @@ def check(file: str, option: str) -> None:
     path = Path(file)
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(
-            f"{option}: {file} is a folder"
+            f"{option}: {file} is a folder; name a file in it"
             if path.is_dir()
-            else f"{option}: there is no folder {path.parent}"
+            else f"{option}: there is no folder {path.parent}; make it first"
         )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from btp_reconcile.core.merge import WRONG
 from btp_reconcile.core.model import Address, Source
 from btp_reconcile.core.resolve import api_of_landscape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from btp_reconcile.core.destinations import Destination, Opened
     from btp_reconcile.core.merge import Node
@@ -31,24 +31,35 @@ class Entitlement:
 
 
 @dataclass(frozen=True)
-class Instance:
-    """`scope`: subaccount, runtime, space; empty where not known. `offering`: service and plan, likewise."""
+class Named:
+    """Something declared that has a name on the platform. `name` is that, the physical one."""
 
     address: Address
     node: Node
     name: str
+
+    @property
+    def named_at(self) -> Node:
+        """Where its name is written."""
+        return self.node.get("name") or self.node
+
+
+N = TypeVar("N", bound=Named)
+
+
+@dataclass(frozen=True)
+class Instance(Named):
+    """`scope`: subaccount, runtime, space; empty where not known. `offering`: service and plan, likewise."""
+
     scope: tuple[str, str, str]
     offering: tuple[str, str]
     absent: bool
 
 
 @dataclass(frozen=True)
-class Key:
-    """`name` is the physical one."""
+class Key(Named):
+    """A key, and the instance it stands in."""
 
-    address: Address
-    node: Node
-    name: str
     instance: Address
 
 
@@ -73,7 +84,7 @@ def check(specs: Sequence[Declared], found: Found) -> None:
     _subaccounts(specs, found)
     instances = [one for spec in specs for one in spec.instances]
     keys = [one for spec in specs for one in spec.keys]
-    _twice(instances, found)
+    once(instances, found)
     _names_taken(instances, found)
     _key_names(keys, {one.address for one in instances}, found)
     for spec in specs:
@@ -161,9 +172,10 @@ def _endpoint(node: Node) -> tuple[str, Node] | None:
     return None
 
 
-def _twice(instances: Sequence[Instance], found: Found) -> None:
-    known: dict[Address, Instance] = {}
-    for one in instances:
+def once(things: Iterable[N], found: Found) -> list[N]:
+    """These, each address once; what is declared again is said."""
+    known: dict[Address, N] = {}
+    for one in things:
         first = known.setdefault(one.address, one)
         if first is not one:
             found.say(
@@ -174,6 +186,19 @@ def _twice(instances: Sequence[Instance], found: Found) -> None:
                 one.address,
                 (first.node.place,),
             )
+    return list(known.values())
+
+
+def name_taken(first: Named, one: Named, found: Found, where: str = "") -> None:
+    """Two things would have one name on the platform."""
+    found.say(
+        "spec/name-taken",
+        f"{first.address} and {one.address} have the same name '{one.name}'{where}",
+        one.named_at,
+        "give one of them another `name`",
+        one.address,
+        (first.node.place,),
+    )
 
 
 def _names_taken(instances: Sequence[Instance], found: Found) -> None:
@@ -186,14 +211,7 @@ def _names_taken(instances: Sequence[Instance], found: Found) -> None:
         first = names.setdefault(one.name, one)
         if first.address != one.address:
             where = f"space {one.scope[2]}" if one.scope[2] else "the Service Manager"
-            found.say(
-                "spec/name-taken",
-                f"{first.address} and {one.address} have the same name '{one.name}' in {where}",
-                one.node.get("name") or one.node,
-                "give one of them another `name`",
-                one.address,
-                (first.node.place,),
-            )
+            name_taken(first, one, found, f" in {where}")
     for names in scopes.values():
         nodes = {known: other.node for known, other in names.items()}
         for name, one in names.items():
@@ -206,14 +224,7 @@ def _key_names(keys: Sequence[Key], instances: set[Address], found: Found) -> No
         names = scopes.setdefault(one.instance, {})
         first = names.setdefault(one.name, one)
         if first.address != one.address:
-            found.say(
-                "spec/name-taken",
-                f"{first.address} and {one.address} have the same name '{one.name}'",
-                one.node.get("name") or one.node,
-                "give one of them another `name`",
-                one.address,
-                (first.node.place,),
-            )
+            name_taken(first, one, found)
     for address, names in scopes.items():
         if address in instances and len(names) > 1:
             nodes = {known: other.node for known, other in names.items()}
@@ -267,7 +278,7 @@ def _generation(name: str, one: Instance | Key, names: dict[str, Node], found: F
         found.say(
             "spec/looks-like-generation",
             f"the name '{name}' looks like generation {looks[2]} of '{looks[1]}'",
-            one.node.get("name") or one.node,
+            one.named_at,
             f"replacements of '{looks[1]}' are named like that: give this one another `name`, e.g. {looks[1]}-b",
             one.address,
             (names[looks[1]].place,),

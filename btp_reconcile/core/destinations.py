@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.core import merge, recipes
+from btp_reconcile.core import across, merge, recipes
 from btp_reconcile.core.merge import WRONG
 from btp_reconcile.core.model import Address
 from btp_reconcile.core.shape import suggestion
@@ -36,20 +36,12 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Destination:
-    """A declared destination. `name` is the physical one."""
+class Destination(across.Named):
+    """A declared destination."""
 
-    address: Address
-    node: Node
-    name: str
     recipe: Recipe | None
     uses: tuple[Use, ...]
     absent: bool
-
-    @property
-    def named_at(self) -> Node:
-        """Where its name is written."""
-        return self.node.get("name") or self.node
 
 
 @dataclass(frozen=True)
@@ -211,7 +203,7 @@ def check(specs: Sequence[Declared], catalogue: Catalogue, found: Found, warned:
     """Say all that is wrong with destinations when every key and instance is known."""
     destinations = [one for spec in specs for one in spec.destinations]
     every = _Every(specs, catalogue, found, warned)
-    _taken_twice(destinations, found)
+    _names_taken(destinations, found)
     for one in destinations:
         if not one.absent:
             every.keys(one)
@@ -222,31 +214,13 @@ def check(specs: Sequence[Declared], catalogue: Catalogue, found: Found, warned:
             every.opened(opened)
 
 
-def _taken_twice(destinations: Iterable[Destination], found: Found) -> None:
-    by_address: dict[Address, Destination] = {}
-    by_name: dict[tuple[str, str], Destination] = {}
-    for one in destinations:
-        first = by_address.setdefault(one.address, one)
+def _names_taken(destinations: Iterable[Destination], found: Found) -> None:
+    """Within a subaccount, a name is there once."""
+    known: dict[tuple[str, str], Destination] = {}
+    for one in across.once(destinations, found):
+        first = known.setdefault((one.address.subaccount, one.name), one)
         if first is not one:
-            found.say(
-                "spec/declared-twice",
-                f"{one.address} is declared in two specs",
-                one.node,
-                "declare each thing in one spec only",
-                one.address,
-                (first.node.place,),
-            )
-            continue
-        other = by_name.setdefault((one.address.subaccount, one.name), one)
-        if other is not one:
-            found.say(
-                "spec/name-taken",
-                f"{other.address} and {one.address} have the same name '{one.name}'",
-                one.named_at,
-                "give one of them another `name`",
-                one.address,
-                (other.node.place,),
-            )
+            across.name_taken(first, one, found)
 
 
 class _Every:

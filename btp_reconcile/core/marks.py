@@ -190,7 +190,8 @@ def sm_belongs(said: str, place: Subaccount) -> None:
         raise PlatformError(
             Blame(
                 "service_manager",
-                message=f"the key given for subaccount {place.name} ({place.id}) opens subaccount {said}",
+                message=f"the key given for subaccount {place.name} ({place.id}) opens subaccount {said}; "
+                f"put one of {place.name} into access.service_manager",
             )
         )
 

@@ -315,8 +315,8 @@ class Facts:
     unseen: Mapping[tuple[str, str], Problem] = field(default_factory=dict)
     """(subaccount, service) that could not be looked at, and why. Planning says so; it guesses nothing."""
     requests: int = 0
-    clock_off: float = 0.0
-    """Seconds that our clock is ahead of the platform's."""
+    clock_off: float = field(default=0.0, compare=False)
+    """Seconds that our clock is ahead of the platform's. Says nothing about what was seen."""
 
     def of(self, kind: str) -> tuple[Fact, ...]:
         return tuple(fact for fact in self.all if fact.kind == kind)

@@ -40,7 +40,7 @@ def check(documents: Sequence[Document], kinds: Sequence[Kind], catalogue: Catal
     """The specs that documents hold. Raises SpecError with every problem, in the order of the files."""
     found, warned = Found(), Found()
     walker = Walker(words.language(kinds), found, warned)
-    objections = next((kind.objections for kind in kinds if kind.name == "delivery"), lambda sink, block: ())  # noqa: ARG005
+    objections = next((kind.objections for kind in kinds if kind.name == "delivery"), lambda *_: ())
     reader = Reader(walker, catalogue, _Parameters(found), found, warned, objections)
     parts = [Whole(reader, document) for document in documents if not _a_catalogue(document, found)]
     specs = tuple(part.spec() for part in parts)

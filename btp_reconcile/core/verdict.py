@@ -176,7 +176,7 @@ def _candidate(
         newest,
         key.spec["service"],
         key.spec["plan"],
-        _role(instance),
+        role_of(instance),
         found,
         proof.scopes if (proof := proof_of(found)) else "",
     )
@@ -187,7 +187,8 @@ def _candidate(
     return Candidate(key.address, generation, made.service, made.plan, made.role, waits=waits, detail=detail)
 
 
-def _role(instance: Resource | None) -> str | None:
+def role_of(instance: Resource | None) -> str | None:
+    """The role that keys of an instance have; None: the spec says none, and the service gives its own."""
     role = instance.spec["parameters"].get("role") if instance else None
     if isinstance(role, Secret):
         return role.reveal()

@@ -64,7 +64,7 @@ class Reader:
     judge: Judge
     found: Found
     warned: Found
-    objections: Callable[[str, Mapping[str, Any]], Iterable[str]] = lambda sink, block: ()  # noqa: ARG005
+    objections: Callable[[str, Mapping[str, Any]], Iterable[str]] = lambda *_: ()
     """What is wrong with what a sink is told."""
     walked: dict[int, Node] = field(default_factory=dict)
     familiar: set[tuple[str, str | None]] = field(default_factory=set)

@@ -87,7 +87,9 @@ def sm_in(field: str, values: Iterable[str]) -> str:
 def given(value: T | None, service: str, what: str) -> T:
     """The value, if it is known. What a write cannot do without is never guessed."""
     if value is None:
-        raise PlatformError(Blame(service, message=f"{what} is not known"))
+        raise PlatformError(
+            Blame(service, message=f"{what} is not known, and nothing is sent without it; run again")
+        )
     return value
 
 

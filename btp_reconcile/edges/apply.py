@@ -18,9 +18,7 @@ from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.core import digest, fingerprint, recipes, record
 from btp_reconcile.core.errors import (
-    Blame,
     HostRefused,
     LostResponse,
     NotAsKnown,
@@ -30,7 +28,6 @@ from btp_reconcile.core.errors import (
 )
 from btp_reconcile.core.kind import Task
 from btp_reconcile.core.model import (
-    Action,
     Address,
     Change,
     Fact,
@@ -39,8 +36,6 @@ from btp_reconcile.core.model import (
     Phase,
     Plan,
     Report,
-    Secret,
-    Seen,
     Status,
     Step,
     StepId,
@@ -48,16 +43,14 @@ from btp_reconcile.core.model import (
     Wanted,
 )
 from btp_reconcile.core.verdict import Word
-from btp_reconcile.core.view import CONSUMERS
-from btp_reconcile.edges import certificates
 from btp_reconcile.edges.clock import Clock, Interrupted
-from btp_reconcile.edges.keyring import Keyring
+from btp_reconcile.edges.handover import Handover
+from btp_reconcile.edges.known import Known
 from btp_reconcile.edges.observe import Threads
 
 if TYPE_CHECKING:
     from btp_reconcile.core.catalogue import Catalogue, KnownError
     from btp_reconcile.core.kind import Door, Driver, Kind
-    from btp_reconcile.core.model import Resource
     from btp_reconcile.edges.observe import Platform
 
 FIRST_LOOK, LAST_LOOK, GROWTH = 2.0, 15.0, 1.5
@@ -159,84 +152,6 @@ class Limits:
     parallel: int = 8
 
 
-class _Known:
-    """What is known of the platform while the run goes on, and the tasks made from it."""
-
-    def __init__(self, plan: Plan, wanted: Wanted, facts: Facts) -> None:
-        self.wanted = wanted
-        self.plans: dict[tuple[str, str, str, str], Fact] = {}
-        self.spaces: dict[tuple[str, str], Fact] = {}
-        self.instances: dict[str, Fact] = {}
-        self.newest: dict[Address, Fact] = {}
-        """The newest generation of each instance and key, as far as it is there."""
-        for fact in facts.all:
-            if fact.kind == "plan":
-                service = str(fact.attributes.get("service"))
-                self.plans.setdefault((fact.subaccount, fact.runtime, service, fact.name), fact)
-            elif fact.kind == "space":
-                self.spaces[fact.subaccount, fact.name] = fact
-            elif fact.kind == "instance":
-                self.instances[fact.id] = fact
-        for change in (*plan.beside, *plan.changes):
-            if change.address.kind in {"instance", "key"} and change.found is not None:
-                self.newest[change.address] = change.found
-
-    def task(self, step: Step, change: Change) -> Task:
-        """A step with all that is known about it now."""
-        spec: Mapping[str, Any] = change.send
-        if step.verb is Verb.CREATE and change.wanted is not None and not spec:
-            spec = change.wanted.spec
-        return Task(
-            step,
-            change.wanted,
-            self.wanted.subaccounts[step.address.subaccount],
-            step.found,
-            self._parent(step, change),
-            self._plan(step, change),
-            spec,
-            self._fingerprint(step, change),
-        )
-
-    def _parent(self, step: Step, change: Change) -> Fact | None:
-        if step.address.kind == "instance" and change.wanted is not None:
-            return self.spaces.get((step.address.subaccount, str(change.wanted.spec.get("space"))))
-        if step.address.kind == "delivery" and change.wanted is not None:
-            return self.newest.get(change.wanted.requires[0])
-        if step.address.kind != "key":
-            return None
-        if step.found is not None and step.verb is not Verb.CREATE:
-            return self.instances.get(step.found.parent or "")
-        return self.newest.get(Address("instance", step.address.path[:2]))
-
-    def _plan(self, step: Step, change: Change) -> Fact | None:
-        """The service plan as the marketplace shows it; or as the generation of before names it, if it is the same."""
-        if step.address.kind != "instance" or change.wanted is None:
-            return None
-        spec, found = change.wanted.spec, change.found
-        runtime, service, plan = spec["runtime"], spec["service"], spec["plan"]
-        known = self.plans.get((step.address.subaccount, runtime, service, plan))
-        if known is not None or found is None or not found.attributes.get("plan_id"):
-            return known
-        said = (found.runtime, found.attributes.get("service"), found.attributes.get("plan"))
-        if said != (runtime, service, plan):
-            return None
-        plan_id = str(found.attributes["plan_id"])
-        return Fact("plan", plan_id, plan, found.subaccount, attributes={"service": service}, runtime=runtime)
-
-    def _fingerprint(self, step: Step, change: Change) -> str:
-        """The record to write beside the thing: of what is sent, or what is there if that can be believed."""
-        if change.wanted is None or step.address.kind not in {"instance", "key"}:
-            return ""
-        key = self.wanted.access.get(step.address.subaccount, {}).get("fingerprint_key")
-        if step.verb is Verb.CREATE or "parameters" in change.send:
-            parameters = change.wanted.spec.get("parameters", {})
-            return fingerprint.write(parameters, key if isinstance(key, Secret) else None)
-        if step.found is not None:
-            believed = fingerprint.trust(step.found.fingerprint, step.found.operation).seen is Seen.ASSUMED
-            return fingerprint.bare(step.found.fingerprint) if believed else ""
-        return ""
-
-
 @dataclass
 class Run:
     """Everything one run needs. Use `run()`, once."""
@@ -253,11 +168,12 @@ class Run:
     stopped: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
-        self._known = _Known(self.plan, self.wanted, self.facts)
+        self._known = Known(self.plan, self.wanted, self.facts)
         drivers = {kind.name: kind.drivers for kind in self.kinds}
         self._instances = drivers.get("instance", {})
-        self._keyring = Keyring(self.wanted, self.platform, drivers.get("key", {}), self.catalogue)
-        self._resources = {one.address: one for one in self.wanted.resources}
+        self._handover = Handover(
+            self._known, self.platform, drivers.get("key", {}), self.catalogue, self.clock
+        )
         self._works: dict[StepId, _Work] = {}
         self._dependents: dict[StepId, list[_Work]] = defaultdict(list)
         self._due: list[tuple[float, int, _Work]] = []
@@ -462,7 +378,7 @@ class Run:
             self._date(first)
             return {}
         for work in works:
-            self._fill(work)
+            work.task = self._handover.filled(work.task)
         tasks = [work.task for work in works]
         if first.step.verb is Verb.CREATE:
             return first.driver.create(first.door, tasks) or {}
@@ -480,145 +396,36 @@ class Run:
         except (PlatformError, Interrupted) as error:
             self._not_seen([work], error)
 
-    # --- what is done with keys
-
-    def _fill(self, work: _Work) -> None:
-        """Put the credentials of its key into what a consumer is given."""
-        wanted = work.change.wanted
-        if wanted is None or work.step.verb is Verb.DELETE:
-            return
-        if work.step.address.kind == "delivery":
-            fact = self._newest(wanted.requires[0])
-            instance = self._known.instances.get(fact.parent or "")
-            key = self._resources[wanted.requires[0]]
-            parcel = self._keyring.parcel(fact, key, wanted, instance)
-            work.task = replace(work.task, parcel=parcel, parent=fact)
-        elif work.step.address.kind == "destination":
-            keys = {key: self._newest(key) for key in wanted.requires if key.kind == "key"}
-            opened = {
-                key: self._keyring.credentials(fact, self._resources[key]) for key, fact in keys.items()
-            }
-            properties = recipes.filled(wanted.spec["properties"], opened)
-            work.task = replace(
-                work.task,
-                spec={**wanted.spec, "properties": properties, "facts": keys},
-                parent=next(iter(keys.values()), None),
-            )
-
-    def _newest(self, key: Address) -> Fact:
-        found = self._known.newest.get(key)
-        if found is None:
-            raise PlatformError(Blame("apply", message=f"{key} is not there"))
-        return found
-
     def _prove(self, work: _Work) -> None:
-        """Try out the newest generation before anybody is given it, and note how that went."""
-        wanted, fact = work.change.wanted, self._newest(work.step.address)
+        """Try out the newest generation before anybody is given it."""
+        wanted, fact = work.change.wanted, self._known.key(work.step.address)
         if wanted is None:
             return
         work.attempts += 1
-        instance = self._resources.get(Address("instance", work.step.address.path[:2]))
-        parameters = instance.spec.get("parameters", {}) if instance is not None else {}
-        role = digest.plain(parameters.get("role")) if isinstance(parameters, Mapping) else None
-        verdict = self._keyring.prove(
-            self.platform.prover(self.catalogue), fact, wanted, role if isinstance(role, str) else None
-        )
-        proof = record.Proof(record.moment(self.clock.now()), str(verdict.verdict), verdict.scopes)
-        notes = {record.VERIFIED: record.proof_text(proof)}
-        if not verdict.works:
-            with suppress(PlatformError):  # what it says here is what counts
-                if not wanted.watched:
-                    self._keyring.note(fact, notes)
-            self._end(
-                work,
-                Status.FAILED,
-                f"{verdict.verdict}: {verdict.detail}",
-                hint=verdict.hint,
-                gate=verdict.verdict is Word.FORBIDDEN,
-            )
+        verdict = self._handover.prove(wanted, fact)
+        if verdict.works:
+            self._end(work, Status.DONE, notes=self._handover.same_secret(work.change, fact))
             return
-        if not wanted.watched:
-            kept = self._keyring.note(fact, notes)
-            self._known.newest[work.step.address] = replace(fact, record=kept)
-        self._end(work, Status.DONE, notes=self._same_secret(work, fact, wanted))
-
-    def _same_secret(self, work: _Work, fact: Fact, wanted: Resource) -> tuple[str, ...]:
-        """Is the secret of the new key that of the old one? Then rotating it changes nothing, and is worth a word."""
-        old = work.change.found
-        if work.change.action is not Action.ROTATE or old is None or old.id == fact.id:
-            return ()
-        with suppress(PlatformError):  # the old one may not be readable any more
-            if self._keyring.same_secret(fact, old, wanted):
-                return (
-                    (
-                        f"{fact.name} has the same secret as {old.name}: it belongs to the instance and not to the "
-                        "key, so a rotation does not renew it; a new instance would"
-                    ),
-                )
-        return ()
+        self._end(
+            work,
+            Status.FAILED,
+            f"{verdict.verdict}: {verdict.detail}",
+            hint=verdict.hint,
+            gate=verdict.verdict is Word.FORBIDDEN,
+        )
 
     def _date(self, work: _Work) -> None:
-        """Every consumer has the new one: from now on the old one is kept for so long, and no longer."""
+        """Note the day from which an old key may be deleted; one that is gone needs none."""
         wanted, fact = work.change.wanted, work.step.found
         if wanted is None or fact is None:
             return
         work.attempts += 1
-        at = record.moment(self.clock.now() + wanted.keep_old_for)
         try:
-            self._keyring.note(fact, {record.RETIRE_AFTER: at})
+            self._handover.date(wanted, fact)
         except PlatformError as error:
             if error.blame.status not in GONE:
                 raise
         self._end(work, Status.DONE)
-
-    def _acknowledge(self, work: _Work, fact: Fact) -> None:
-        """A consumer was given a key: that is noted on the key, and from then on it counts."""
-        wanted = work.change.wanted
-        if wanted is None:
-            return
-        said = fact.attributes
-        receipt = record.Receipt(
-            str(work.step.address),
-            record.moment(self.clock.now()),
-            str(wanted.spec.get("config", "")),
-            str(said.get("version") or ""),
-            str(said.get("digest") or ""),
-            f"{wanted.spec.get('runtime') or work.step.address.kind} {wanted.spec.get('place') or fact.name}",
-        )
-        notes: dict[str, str | None] = {record.receipt_name(work.step.address): record.receipt_text(receipt)}
-        for key in wanted.requires:
-            if key.kind == "key":
-                newest = self._newest(key)
-                if self._resources[key].watched:
-                    continue
-                old = dict.fromkeys(record.former_receipts(newest, wanted.formerly))
-                kept = self._keyring.note(newest, {**notes, **old})
-                self._known.newest[key] = replace(newest, record=kept)
-
-    def _forget(self, work: _Work) -> None:
-        """A destination is gone: its receipts are, too; not when only its earlier name is."""
-        wanted = work.change.wanted
-        gone = work.change.action is Action.DELETE and work.step.address.kind == "destination"
-        if wanted is None or not gone:
-            return
-        name = record.receipt_name(work.step.address)
-        for key in wanted.requires:
-            newest = self._known.newest.get(key)
-            if newest is not None and name in newest.record and not self._resources[key].watched:
-                with suppress(PlatformError):  # it may be gone by now; the note harms nobody
-                    kept = self._keyring.note(newest, {name: None})
-                    self._known.newest[key] = replace(newest, record=kept)
-
-    def _note_end(self, work: _Work, fact: Fact) -> None:
-        """When the certificate of a new key ends is read once, and kept as a note."""
-        wanted = work.change.wanted
-        if wanted is None or wanted.spec.get("credential_type") != "x509" or record.ends_noted(fact):
-            return
-        found = self._keyring.credentials(fact, wanted)
-        ends = record.NO_CERTIFICATE
-        if found.certificate is not None:
-            ends = record.moment(certificates.not_after(found.certificate))
-        self._keyring.note(fact, {record.NOT_AFTER: ends})
 
     def _holds_others(self, work: _Work) -> bool:
         """The platform takes along what stands in an instance. What is not ours refuses the delete."""
@@ -796,10 +603,8 @@ class Run:
         else:
             if verb is Verb.UPDATE and work.change.send:
                 work.driver.seal(work.door, work.task, fact)
-            if verb in {Verb.CREATE, Verb.UPDATE} and work.step.address.kind in CONSUMERS:
-                self._acknowledge(work, fact)
-            if verb in {Verb.CREATE, Verb.UPDATE} and work.step.address.kind == "key":
-                self._note_end(work, fact)
+            if verb in {Verb.CREATE, Verb.UPDATE} and work.change.wanted is not None:
+                self._handover.note(work.change.wanted, fact)
             self._done(work, fact)
 
     def _judge_held(self, work: _Work, fact: Fact) -> None:
@@ -839,7 +644,7 @@ class Run:
         verb, found = work.step.verb, work.step.found
         going = found is not None and found.operation is not None and found.operation.type == "delete"
         if verb is Verb.DELETE or (verb is Verb.AWAIT and going):
-            self._forget(work)
+            self._handover.forget(work.change)
             self._end(work, Status.DONE)
         elif verb is not Verb.CREATE:
             self._fail(work, "it is gone", "", hint="run again: it is planned anew")

@@ -77,6 +77,7 @@ class Client:
         timeout: tuple[float, float] = (10.0, 60.0),
         verify: bool | str = True,
         attempts: int = 6,
+        compare_clocks: bool = True,
     ) -> None:
         self.clock = clock
         self.events = events
@@ -85,6 +86,7 @@ class Client:
         self.requests_made = 0
         self.counts: Counter[tuple[str, str]] = Counter()
         """Requests sent, by service and method, repeated ones included."""
+        self._compare_clocks = compare_clocks
         self._adapter = adapter or HTTPAdapter(pool_connections=32, pool_maxsize=parallel)
         self._inside = adapter is not None
         self._parallel = parallel
@@ -188,7 +190,8 @@ class Client:
         date = http_date(outcome.headers.get("Date", ""))
         if date is not None:
             self._dates[_host(call.url)] = date
-            self._ahead[_host(call.url)] = self.clock.now() - date
+            if self._compare_clocks:
+                self._ahead[_host(call.url)] = self.clock.now() - date
         if outcome.status == 429:
             found = self._blame(call, outcome)
             gate.hold(found, self.clock.now())

@@ -167,4 +167,5 @@ def _write(file: Path, what: Mapping[str, Any]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             Path(name).unlink()
-        raise PlatformError(Blame("sandbox", message=f"{file} cannot be written: {error.strerror}")) from None
+        said = f"{file} cannot be written: {error.strerror}; name another place with --state FILE"
+        raise PlatformError(Blame("sandbox", message=said)) from None

@@ -28,12 +28,13 @@ def live(place: Subaccount, kinds: Sequence[Kind], platform: Platform) -> Live:
     unseen: list[Problem] = []
     for service in SERVICES:
         if service == "cloud_foundry" and place.cloud_foundry is None:
-            unseen.append(
-                Problem("access/none", f"{SPOKEN[service]}: no organization is named for {place.name}")
-            )
+            said = f"{SPOKEN[service]}: no organization is named for {place.name}; say cloud_foundry.org in a spec"
+            unseen.append(Problem("access/none", said))
             continue
         if not platform.has(service, place):
-            unseen.append(Problem("access/none", f"{SPOKEN[service]}: there are no credentials for it"))
+            section = "central" if service == "entitlements" else service
+            said = f"{SPOKEN[service]}: there are no credentials for it; say access.{section} in a spec"
+            unseen.append(Problem("access/none", said))
             continue
         door = platform.door(service, place)
         drivers = [one for kind in kinds for one in kind.drivers.values() if one.service == service]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import threading
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from btp_reconcile.core import credentials, digest, record
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
     from btp_reconcile.core.catalogue import Catalogue
     from btp_reconcile.core.credentials import Credentials
     from btp_reconcile.core.kind import Door, Driver, KeyDriver
-    from btp_reconcile.core.model import Address, Fact, Resource, Wanted
+    from btp_reconcile.core.model import Address, Fact, Resource, Subaccount, Wanted
     from btp_reconcile.core.verdict import Candidate, Verdict
-    from btp_reconcile.edges.observe import Platform
 
 
 class Prover(Protocol):
@@ -40,11 +40,18 @@ class Prover(Protocol):
         """A token, then one harmless call. `scopes`: the digest noted before."""
 
 
+class Doors(Protocol):
+    """The way to the platform, as far as keys need it: a part of `edges.observe.Platform`."""
+
+    def door(self, service: str, subaccount: Subaccount) -> Door:
+        """A door to one service of one subaccount."""
+
+
 class Keyring:
     """The keys of one run. Any number of threads."""
 
     def __init__(
-        self, wanted: Wanted, platform: Platform, drivers: Mapping[str, Driver], catalogue: Catalogue
+        self, wanted: Wanted, platform: Doors, drivers: Mapping[str, Driver], catalogue: Catalogue
     ) -> None:
         self._wanted = wanted
         self._platform = platform
@@ -76,11 +83,16 @@ class Keyring:
         with self._turn((fact.runtime, fact.id)):
             return self._given(fact)
 
-    def note(self, fact: Fact, notes: Mapping[str, str | None]) -> Mapping[str, str]:
-        """Write notes beside a key, one writer at a time; gives all that are there then."""
+    def note(self, key: Resource, fact: Fact, notes: Mapping[str, str | None]) -> Fact:
+        """Write notes beside a key, one writer at a time; gives it with all that are there then.
+
+        A key that is only watched stays as it is.
+        """
+        if key.watched:
+            return fact
         driver, door = self._way(fact)
         with self._turn((fact.runtime, fact.id)):
-            return driver.note(door, fact, notes)
+            return replace(fact, record=driver.note(door, fact, notes))
 
     def parcel(self, fact: Fact, key: Resource, delivery: Resource, instance: Fact | None) -> Parcel:
         """What a consumer is handed: the credentials in the shape that is asked for, and which key they are."""
@@ -126,15 +138,19 @@ class Keyring:
             scopes=proof.scopes if proof else "",
         )
 
+    def note_verdict(self, key: Resource, fact: Fact, verdict: Verdict, now: float) -> Fact:
+        """Note on a key how it was proven; gives as `note` does."""
+        proof = record.Proof(record.moment(now), str(verdict.verdict), verdict.scopes)
+        return self.note(key, fact, {record.VERIFIED: record.proof_text(proof)})
+
     def note_verdicts(self, candidates: Sequence[Candidate], verdicts: Sequence[Verdict], now: float) -> None:
         """Note on each key how it was proven. Raises PlatformError when that cannot be written."""
-        watched = {one.address for one in self._wanted.of("key") if one.watched}
-        facts = {one.address: one.found for one in candidates if one.address not in watched}
+        keys = {one.address: one for one in self._wanted.of("key")}
+        facts = {one.address: one.found for one in candidates}
         for verdict in verdicts:
             fact = facts.get(verdict.address)
             if fact is not None:
-                proof = record.Proof(record.moment(now), str(verdict.verdict), verdict.scopes)
-                self.note(fact, {record.VERIFIED: record.proof_text(proof)})
+                self.note_verdict(keys[verdict.address], fact, verdict, now)
 
     def same_secret(self, one: Fact, other: Fact, key: Resource) -> bool:
         """Have two generations the same secret? Then it belongs to the instance, and ends only with that."""

@@ -602,7 +602,10 @@ class Destinations:
         for place in places:
             tenant = door.tenant()
             if tenant and tenant.lower() != place.id.lower():
-                said = f"the key given for subaccount {place.name} ({place.id}) opens subaccount {tenant}"
+                said = (
+                    f"the key given for subaccount {place.name} ({place.id}) opens subaccount {tenant}; "
+                    f"put one of {place.name} into access.destination"
+                )
                 raise PlatformError(Blame(SERVICE, message=said))
             known = {
                 one.name: one for one in wanted.of("destination") if one.address.subaccount == place.name

@@ -252,11 +252,18 @@ def _kinship(task: Task) -> dict[str, Any]:
     return {"service": spec.get("service", ""), "plan": spec.get("plan", "")}
 
 
-def _credentials(found: Any, service: str) -> Any:
-    """The credentials in an answer, wrapped at once, so that nothing further on can show them."""
+def _credentials(found: Any, service: str, fact: Fact, why: str) -> Any:
+    """The credentials in an answer, wrapped at once, so that nothing further on can show them.
+
+    `why` says when there may be none.
+    """
     said = found.get("credentials") if isinstance(found, dict) else None
     if not isinstance(said, dict) or not said:
-        raise PlatformError(Blame(service, "GET", message="the platform gave no credentials for this key"))
+        words = (
+            f"key {fact.name!r} of subaccount {fact.subaccount} came without credentials: {why}; "
+            "if the cockpit shows none either, delete it and apply again"
+        )
+        raise PlatformError(Blame(service, "GET", message=words))
     return digest.hidden(said, "key")
 
 
@@ -363,7 +370,8 @@ class CloudFoundryKeys:
         `GET /v3/service_credential_bindings/:guid/details` (Cloud Foundry API v3).
         """
         found = door.get(f"{_CF_KEYS}/{quote(fact.id, safe='')}/details")
-        return _credentials(found, CF)
+        # Who may not read them is told that there is no such key (404), never this.
+        return _credentials(found, CF, fact, "its broker gave none when it was made")
 
     def note(self, door: Door, fact: Fact, notes: Mapping[str, str | None]) -> Mapping[str, str]:
         """Write our own notes beside the key, None takes one away; gives all that are there then.
@@ -547,7 +555,9 @@ class ServiceManagerKeys:
 
     def credentials(self, door: Door, fact: Fact) -> Any:
         """What the key opens, every text of it a `Secret`. Never called while planning."""
-        return _credentials(door.get(f"{_SM_KEYS}/{quote(fact.id, safe='')}"), SM)
+        found = door.get(f"{_SM_KEYS}/{quote(fact.id, safe='')}")
+        why = "its broker gave none, or access.service_manager is not a key of plan subaccount-admin"
+        return _credentials(found, SM, fact, why)
 
     def note(self, door: Door, fact: Fact, notes: Mapping[str, str | None]) -> Mapping[str, str]:
         """Write our own notes beside the key, None takes one away; gives all that are there then.

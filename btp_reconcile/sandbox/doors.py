@@ -369,7 +369,7 @@ def _gateway() -> type:
 
     class Gateway(wsgi.Gateway_10):
         def get_environ(self) -> Any:
-            environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
+            environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call] # untyped in cheroot
             socket = self.req.conn.socket
             if isinstance(socket, ssl.SSLSocket):
                 environ["sandbox.client_certificate"] = socket.getpeercert(binary_form=True)
@@ -423,7 +423,7 @@ def _tls_adapter() -> type:
 
         def wrap(self, sock: Any) -> tuple[Any, dict[str, Any]]:
             self._learn()
-            wrapped, environ = super().wrap(sock)  # type: ignore[no-untyped-call]
+            wrapped, environ = super().wrap(sock)  # type: ignore[no-untyped-call] # the same
             shown = wrapped.getpeercert(binary_form=True)
             required = certificates.demanded(getattr(wrapped, "sni", None) or "")
             with self._sandbox.hold() as world:

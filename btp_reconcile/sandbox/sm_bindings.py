@@ -50,7 +50,7 @@ def table(world: World) -> dict[str, Any]:
     return world.table("sm.bindings")
 
 
-def read(world: World) -> Mapping[str, Any]:
+def read(world: World) -> Mapping[str, Json]:
     """The table for somebody who only reads it, or changes it in a request that is no GET."""
     return world.rows("sm.bindings")
 
@@ -120,7 +120,7 @@ def find(world: World, caller: Caller, guid: str, *, looks: bool = True) -> Json
             sm_instances.look(world, operation)
         row = read(world).get(guid)
         if row is not None:
-            return row  # type: ignore[no-any-return]
+            return row
     raise not_found(BINDINGS)
 
 

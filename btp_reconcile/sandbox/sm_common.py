@@ -440,4 +440,5 @@ def parameters_of(body: Json) -> Json | None:
         return None
     if not isinstance(given, dict):
         raise bad("Failed to decode request body")
-    return json.loads(json.dumps(given))  # type: ignore[no-any-return]
+    copied: Json = json.loads(json.dumps(given))
+    return copied

@@ -68,11 +68,14 @@ class Config:
         user, home = self._part("users", str(said["user"]), "user") if said.get("user") else ({}, folder)
         server = str(cluster.get("server") or "").rstrip("/")
         if not server:
-            raise _unusable(f"the cluster of context {name!r} has no server")
+            raise _unusable(
+                f"the cluster of context {name!r} has no server; name another context, or complete it"
+            )
         around.check(server)
         if cluster.get("insecure-skip-tls-verify"):
             raise _unusable(
-                f"the cluster of context {name!r} skips the check of certificates, which is not done here"
+                f"the cluster of context {name!r} skips the check of certificates, which is not done here; "
+                "name its certificate-authority instead"
             )
         if "auth-provider" in user:
             raise _unusable(
@@ -142,7 +145,7 @@ def _entry(one: Any, kind: str, folder: str) -> tuple[str, tuple[Mapping[str, An
     content = said.get(kind.removesuffix("s")) or {}
     if not isinstance(content, Mapping):
         raise TypeError(kind)
-    return str(said["name"]), (content, os.path.dirname(os.path.abspath(path)) if path else folder)  # noqa: PTH100, PTH120
+    return str(said["name"]), (content, os.path.dirname(os.path.abspath(path)) if path else folder)  # noqa: PTH100, PTH120 - a text stays a text
 
 
 def as_map(value: Any) -> Mapping[str, Any]:
@@ -164,7 +167,7 @@ def _pem(said: Mapping[str, Any], name: str, folder: str) -> str:
         try:
             return base64.b64decode(str(inside), validate=True).decode()
         except (binascii.Error, ValueError):
-            raise _unusable(f"{name}-data is no PEM in Base64") from None
+            raise _unusable(f"{name}-data is no PEM in Base64; copy it anew, as it came") from None
     return _file(str(Path(folder, str(said[name])))) if said.get(name) else ""
 
 
@@ -185,7 +188,9 @@ def _trust(authority: str, pair: tuple[str, str]) -> ssl.SSLContext:
                     names.append(str(path))
                 context.load_cert_chain(*names)
     except (OSError, ValueError):
-        raise _unusable("a certificate or key in it is not usable") from None
+        raise _unusable(
+            "a certificate or key in it is not usable: each must be PEM, and the key its certificate's own; get it anew"
+        ) from None
     return context
 
 
@@ -213,10 +218,15 @@ def _asked(program: Mapping[str, Any], context: str, folder: str, around: Around
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise _unusable(f"the program {command!r} gave no credentials within {around.timeout:g} s") from None
+        raise _unusable(
+            f"the program {command!r} gave no credentials within {around.timeout:g} s; "
+            "run it by hand: it may wait for somebody to sign in"
+        ) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "its arguments cannot be used"
-        raise _unusable(f"the program {command!r} cannot be run: {why}") from None
+        raise _unusable(
+            f"the program {command!r} cannot be run: {why}; install it, or correct the user's command"
+        ) from None
     if done.returncode:
         raise _unusable(f"the program {command!r} ended with {done.returncode}; run it by hand to see why")
     status: Mapping[str, Any] = {}
@@ -235,7 +245,10 @@ def _asked(program: Mapping[str, Any], context: str, folder: str, around: Around
         ):
             found[field_] = base64.b64encode(str(status[said_]).encode()).decode()
     if not found:
-        raise _unusable(f"the program {command!r} gave no credentials of {version or 'any version'}")
+        raise _unusable(
+            f"the program {command!r} gave no credentials of {version or 'any version'}; "
+            "run it by hand: it must print an ExecCredential of the user's apiVersion"
+        )
     return found
 
 
@@ -243,7 +256,10 @@ def inside(around: Around) -> Cluster:
     """The API server of the cluster this runs in: "Accessing the Kubernetes API from a Pod"."""
     host, port = (around.environment.get(f"KUBERNETES_SERVICE_{name}", "") for name in ("HOST", "PORT"))
     if not host:
-        raise PlatformError(Blame("kubernetes", message="in_cluster is true, and this does not run in a pod"))
+        words = (
+            "in_cluster is true, and this does not run in a pod; elsewhere write access.kubernetes.kubeconfig"
+        )
+        raise PlatformError(Blame("kubernetes", message=words))
     server = f"https://{f'[{host}]' if ':' in host else host}:{port or '443'}"
     around.check(server)
     line = Line("kubernetes", server, around, Trust(_trust(_file(str(INSIDE / "ca.crt")), ("", ""))))

@@ -122,7 +122,10 @@ class _Commands:
         try:
             wrote = _fed(process, json.dumps(message).encode() + b"\n", time.monotonic() + limit)
         except TimeoutError:
-            raise _failed(name, f"did not end within {limit:g} s, and was ended") from None
+            raise _failed(
+                name,
+                f"did not end within {limit:g} s, and was ended; if it needs longer, say so with timeout",
+            ) from None
         finally:
             _end(process)
         code = process.returncode
@@ -162,7 +165,9 @@ class _Commands:
             return self._around.folder(program)
         found = shutil.which(program, path=self._around.environment.get("PATH", os.defpath))
         if found is None:
-            raise _failed(program, "cannot be run: there is no such program on the PATH")
+            raise _failed(
+                program, "cannot be run: there is no such program on the PATH; install it, or write its path"
+            )
         return found
 
 

@@ -85,7 +85,7 @@ class FileSink:
     can_look = True
 
     def objections(self, block: Data) -> tuple[str, ...]:
-        kept = re.fullmatch(r"\..+\.reconcile", os.path.basename(str(block["path"])))  # noqa: PTH119 - a text stays a text
+        kept = re.fullmatch(r"\..+\.reconcile", os.path.basename(str(block["path"])))
         why = (
             "its name is kept for the notes that lie beside files; choose another" if kept else _misfit(block)
         )
@@ -143,8 +143,8 @@ class _Files:
 
     def _path(self, block: Data) -> str:
         # A path in a spec begins at the spec's own folder, as everywhere in it.
-        written = os.path.join(str(block.get("base") or ""), os.path.expanduser(str(block["path"])))  # noqa: PTH111, PTH118
-        path = os.path.abspath(self._around.folder(written))  # noqa: PTH100 - links are kept as they are
+        written = os.path.join(str(block.get("base") or ""), os.path.expanduser(str(block["path"])))
+        path = os.path.abspath(self._around.folder(written))
         if why := _misfit(block):
             raise _failed(path, why)
         return path
@@ -171,17 +171,17 @@ def _mode(block: Data) -> int:
 
 
 def _ensure_folder(path: str, *, make: bool) -> None:
-    folder = os.path.dirname(path)  # noqa: PTH120 - a text stays a text
+    folder = os.path.dirname(path)
     if os.path.lexists(folder):
         return
     if not make:
         raise _failed(path, f"its folder {folder} does not exist; make it, or write make_folder: true")
     _ensure_folder(folder, make=True)
-    why = _objection(os.path.dirname(folder))  # noqa: PTH120
+    why = _objection(os.path.dirname(folder))
     if why:
         raise _failed(path, why)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o700)  # noqa: PTH102
+        os.mkdir(folder, 0o700)
 
 
 def _alone(gid: int) -> bool:
@@ -204,7 +204,7 @@ def _objection(folder: str) -> str:
     for start in dict.fromkeys((folder, os.path.realpath(folder))):
         place = start
         while True:
-            found = os.stat(place)  # noqa: PTH116
+            found = os.stat(place)
             mode = stat.S_IMODE(found.st_mode)
             if found.st_uid not in {0, os.geteuid()}:
                 return (
@@ -217,7 +217,7 @@ def _objection(folder: str) -> str:
                     f"others may write the folder {place} (mode {mode:04o}) and could put another file in its place; "
                     "take that right away (chmod go-w), or choose another folder"
                 )
-            above = os.path.dirname(place)  # noqa: PTH120
+            above = os.path.dirname(place)
             if above == place:
                 break
             place = above
@@ -389,7 +389,7 @@ class _Spot:
     def _left_over(self) -> list[str]:
         """Copies that nobody is writing any more."""
         ours = re.compile(re.escape(self._beside) + r"\.[0-9a-f]{16}")
-        names = os.listdir(self._folder)  # noqa: PTH208 - pathlib knows no folder by its handle
+        names = os.listdir(self._folder)
         return [name for name in sorted(names) if ours.fullmatch(name) and self._idle(name)]
 
     def _idle(self, name: str) -> bool:

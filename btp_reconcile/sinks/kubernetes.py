@@ -394,7 +394,7 @@ def _data(content: Data) -> dict[str, str]:
         shown = digest.plain(value)
         text = shown if isinstance(shown, str) else compact(shown)
         if name in data or not _FIELD.fullmatch(name) or (binding and name == ".metadata"):
-            words = f"the credentials have a field {name!r}, which a Secret cannot hold"
+            words = f"the credentials have a field {name!r}, which a Secret cannot hold; choose another shape"
             raise PlatformError(Blame("kubernetes", message=words))
         data[name] = text
         entry = {"name": name, "format": "text" if isinstance(shown, str) else "json"}
@@ -404,9 +404,8 @@ def _data(content: Data) -> dict[str, str]:
         data[".metadata"] = compact({"metaDataProperties": described, "credentialProperties": fields})
     size = sum(len(value.encode()) for value in data.values())
     if size > LARGEST:
-        raise PlatformError(
-            Blame("kubernetes", message=f"the credentials have {size:,} bytes, and a Secret takes 1 MiB")
-        )
+        words = f"the credentials have {size:,} bytes, and a Secret takes 1 MiB: deliver them to a file or to Vault"
+        raise PlatformError(Blame("kubernetes", message=words))
     return data
 
 

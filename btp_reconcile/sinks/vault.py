@@ -343,24 +343,20 @@ class _Door:
     def _token(self, way: str) -> str:
         who = self.wanted.who
         mount = _text(who.get("mount")) or way
-        if way == "approle":
-            secret = _text(who["secret_id"])
-            call = lambda client: client.auth.approle.login(  # noqa: E731 - beside its twins it reads best
-                _text(who["role_id"]), secret, use_token=False, mount_point=mount
-            )
-        elif way == "kubernetes":
-            secret = self._pod_token(_text(who.get("token_file")))
-            call = lambda client: client.auth.kubernetes.login(  # noqa: E731
-                _text(who["role"]), secret, use_token=False, mount_point=mount
-            )
-        else:
-            secret = _text(who["jwt"])
-            call = lambda client: client.auth.jwt.jwt_login(  # noqa: E731
-                _text(who["role"]), secret, use_token=False, path=mount
-            )
+        secret = self._shown_by(way)
+
+        def sign_in(client: Any) -> Any:
+            if way == "approle":
+                role = _text(who["role_id"])
+                return client.auth.approle.login(role, secret, use_token=False, mount_point=mount)
+            role = _text(who["role"])
+            if way == "kubernetes":
+                return client.auth.kubernetes.login(role, secret, use_token=False, mount_point=mount)
+            return client.auth.jwt.jwt_login(role, secret, use_token=False, path=mount)
+
         client = self._connect("")
         try:
-            answer = self._send(client, call)
+            answer = self._send(client, sign_in)
         finally:
             client.adapter.close()
         if not answer.good:
@@ -378,6 +374,13 @@ class _Door:
         """Repeating a sign-in that was refused locks accounts."""
         self._refusal = error.blame
         return SignInRefused(error.blame)
+
+    def _shown_by(self, way: str) -> str:
+        """The secret that a sign-in shows."""
+        who = self.wanted.who
+        if way == "kubernetes":
+            return self._pod_token(_text(who.get("token_file")))
+        return _text(who["secret_id" if way == "approle" else "jwt"])
 
     def _pod_token(self, given: str) -> str:
         path = self._around.folder(given) if given else TOKEN_FILE

@@ -13,6 +13,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core.report import SIGNS, printable
+from btp_reconcile.views.addressed import Addressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,25 +25,11 @@ MERMAID_EDGES = 500
 
 
 @dataclass(frozen=True)
-class Node:
+class Node(Addressed):
     """One address. `said` is what happens to it, in a word; empty for a graph of specs alone."""
 
-    address: str
     said: str = ""
     sign: str = ""
-
-    @property
-    def kind(self) -> str:
-        return self.address.partition(":")[0]
-
-    @property
-    def subaccount(self) -> str:
-        return self.address.partition(":")[2].partition("/")[0]
-
-    @property
-    def label(self) -> str:
-        """Its name within its subaccount."""
-        return self.address.partition(":")[2].partition("/")[2] or self.subaccount
 
     @property
     def words(self) -> str:
@@ -103,8 +90,8 @@ def of_wanted(wanted: Wanted) -> Graph:
 def _stands_in(node: Node) -> str:
     """What no spec names any more still stands in something, by its address."""
     inside = {"key": "instance", "delivery": "key"}
-    path = node.address.partition(":")[2].rpartition("/")[0]
-    return f"{inside[node.kind]}:{path}" if node.kind in inside else ""
+    outer = node.path.rpartition("/")[0]
+    return f"{inside[node.kind]}:{outer}" if node.kind in inside else ""
 
 
 def _drawn(nodes: Sequence[Node], needs: Mapping[str, Sequence[str]]) -> Graph:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core.report import printable, value_text
+from btp_reconcile.views.addressed import Addressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,10 +16,9 @@ DIGITS = 32
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Addressed):
     """One address: a change, a wanted thing that could not be planned, or an unmanaged one."""
 
-    address: str
     sync: str
     health: str
     action: str
@@ -35,15 +35,6 @@ class Row:
     """Tells apart what has the same address: the platform's id of an unmanaged thing."""
     change: Mapping[str, Any] | None = None
     """What it was read from, if that was a change."""
-
-    @property
-    def kind(self) -> str:
-        return self.address.partition(":")[0]
-
-    @property
-    def subaccount(self) -> str:
-        """The spec's name of its subaccount."""
-        return self.address.partition(":")[2].partition("/")[0]
 
     @property
     def differing(self) -> tuple[Mapping[str, Any], ...]:

@@ -213,7 +213,9 @@ def mounted(tmp_path: Path) -> Path:
 def access() -> Any:
     """The access that deploy/README.md tells to write for this."""
     text = (DEPLOY / "README.md").read_text(encoding="utf-8")
-    return yaml.safe_load(re.search(r"```yaml\n(access:.*?)```", text, re.DOTALL)[1])["access"]  # type: ignore[index]
+    found = re.search(r"```yaml\n(access:.*?)```", text, re.DOTALL)
+    assert found is not None
+    return yaml.safe_load(found[1])["access"]
 
 
 def test_specs_and_secrets_are_read_from_the_volume_as_it_is_mounted(mounted: Path, desk: Desk) -> None:

@@ -524,6 +524,13 @@ def test_our_clock_is_compared_with_the_host_that_agrees_best():
     assert rig.client.clock_off() == 60.0
 
 
+def test_a_rehearsed_world_counts_its_own_time():
+    rig = Rig(Said(200, {}, {"Date": "Thu, 01 Jan 2026 00:30:00 GMT"}), compare_clocks=False)
+    rig.door().get("/v3/x")
+
+    assert (rig.door().now(), rig.client.clock_off()) == (1_767_227_400.0, 0.0)
+
+
 # --- settings -------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import requests
+from urllib3 import HTTPSConnectionPool
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from tests.fuzz import mutations, scenes
@@ -369,7 +370,7 @@ def _broken(rng: random.Random, request: Any, answer: Response) -> Exception:
             requests.exceptions.InvalidHeader("x"),
             requests.exceptions.ContentDecodingError("x"),
             ProtocolError("x"),
-            ReadTimeoutError(None, "/", "x"),  # type: ignore[arg-type]
+            ReadTimeoutError(HTTPSConnectionPool("h"), "/", "x"),
             ConnectionResetError(104, "reset"),
             TimeoutError("x"),
         ]

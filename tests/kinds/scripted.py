@@ -43,8 +43,11 @@ class ScriptedDoor:
 
     scope = "scripted"
 
-    def __init__(self, service: str, answers: Mapping[str, Sequence[Any]] | None = None) -> None:
+    def __init__(
+        self, service: str, answers: Mapping[str, Sequence[Any]] | None = None, tenant: str = ""
+    ) -> None:
         self.service = service
+        self._tenant = tenant
         self.answers: dict[str, list[Any]] = defaultdict(list)
         for path, bodies in (answers or {}).items():
             self.answers[path] = list(bodies)
@@ -76,7 +79,7 @@ class ScriptedDoor:
         return self.siblings[service]
 
     def tenant(self) -> str:
-        return ""
+        return self._tenant
 
     def now(self) -> float:
         return NOW

@@ -318,11 +318,11 @@ def test_a_copy_made_in_the_cockpit_is_nobodys() -> None:
 
 
 def test_a_key_of_another_subaccount_is_found_out_before_anything_is_read() -> None:
-    door = ScriptedDoor("destination", {PATH: [[]]})
-    door.tenant = lambda: OTHER  # type: ignore[method-assign]
+    door = ScriptedDoor("destination", {PATH: [[]]}, tenant=OTHER)
 
     with pytest.raises(
-        PlatformError, match=f"the key given for subaccount prod .{GUID}. opens subaccount {OTHER}"
+        PlatformError,
+        match=f"the key given for subaccount prod .{GUID}. opens subaccount {OTHER}; put one of prod into access.destination",
     ):
         DRIVER.observe(door, [PROD], wanted(), ())
 
@@ -332,8 +332,7 @@ def test_a_key_of_another_subaccount_is_found_out_before_anything_is_read() -> N
 
 @pytest.mark.parametrize("answer", [{}, None, [5], [{"Type": "HTTP"}], [{"Name": 5}]])
 def test_an_answer_that_is_no_list_of_destinations_is_not_taken_for_an_empty_one(answer: Any) -> None:
-    door = ScriptedDoor("destination")
-    door.get = lambda path, query=(): answer  # type: ignore[method-assign]
+    door = ScriptedDoor("destination", {PATH: [answer]})
 
     with pytest.raises(PlatformError, match="cannot be understood"):
         DRIVER.observe(door, [PROD], wanted(), ())

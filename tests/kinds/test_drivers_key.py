@@ -428,5 +428,29 @@ class TestServiceManager:
         assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "answer", [{}, {"credentials": {}}, {"credentials": None}, {"credentials": "s3cret"}, None]
+)
+@pytest.mark.parametrize(
+    ("driver", "path", "why"),
+    [
+        (CF, f"{CF_PATH}/k1/details", "cloud_foundry: {}its broker gave none when it was made{}"),
+        (
+            SM,
+            f"{SM_PATH}/k1",
+            "service_manager: {}its broker gave none, or access.service_manager is not a key of plan subaccount-admin{}",
+        ),
+    ],
+)
+def test_a_key_without_credentials_is_named_and_what_to_do_said(driver, path, why, answer):
+    with pytest.raises(PlatformError) as caught:
+        driver.credentials(ScriptedDoor(driver.service, {path: [answer]}), cf_key())
+
+    assert str(caught.value) == why.format(
+        "key 'k' of subaccount prod came without credentials: ",
+        "; if the cockpit shows none either, delete it and apply again",
+    )
+
+
 def test_a_key_s_address_names_its_instance():
     assert key().parent == Address("instance", ("prod", "apim"))

@@ -146,7 +146,9 @@ def test_words_are_one_short_line() -> None:
 
 
 def test_what_is_not_known_is_not_sent() -> None:
-    with pytest.raises(PlatformError, match="the space of x is not known"):
+    with pytest.raises(
+        PlatformError, match="the space of x is not known, and nothing is sent without it; run again"
+    ):
         given(None, "cloud_foundry", "the space of x")
 
 

@@ -107,8 +107,11 @@ def test_a_relative_program_starts_at_the_specs_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        (["no-such-program"], "no-such-program cannot be run: there is no such program on the PATH"),
-        ([], " cannot be run: there is no such program on the PATH"),
+        (
+            ["no-such-program"],
+            "no-such-program cannot be run: there is no such program on the PATH; install it, or write its path",
+        ),
+        ([], " cannot be run: there is no such program on the PATH; install it, or write its path"),
         (["bin/none"], "bin/none cannot be run: No such file or directory"),
         (["./data"], "./data cannot be run: Permission denied"),
         (["sh", "\0"], "sh cannot be run: an argument holds a zero byte"),
@@ -174,7 +177,10 @@ def test_a_program_that_takes_too_long_is_ended_with_its_children(tmp_path: Path
             {"run": ["sh", "-c", f"{trap}exec 3> {fifo}; sleep 60 & sleep 60; sleep 60"]}, parcel(), None
         )
 
-    assert caught.value.blame.message == "sh did not end within 0.5 s, and was ended"
+    assert (
+        caught.value.blame.message
+        == "sh did not end within 0.5 s, and was ended; if it needs longer, say so with timeout"
+    )
     assert time.monotonic() - begun < 10
     assert gone(pipe)
     os.close(pipe)

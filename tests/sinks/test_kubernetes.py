@@ -186,14 +186,16 @@ def test_a_field_that_no_secret_can_hold_is_said(server, consumer, name) -> None
     found = blame(consumer, given=parcel({name: "x"}))
 
     assert found == Blame(
-        "kubernetes", message=f"the credentials have a field {name!r}, which a Secret cannot hold"
+        "kubernetes",
+        message=f"the credentials have a field {name!r}, which a Secret cannot hold; choose another shape",
     )
     assert server.seen == []
 
 
 def test_more_than_a_secret_takes_is_not_sent(server, consumer) -> None:
     assert blame(consumer, given=parcel({"big": "x" * (1024 * 1024 + 1)})) == Blame(
-        "kubernetes", message="the credentials have 1,048,577 bytes, and a Secret takes 1 MiB"
+        "kubernetes",
+        message="the credentials have 1,048,577 bytes, and a Secret takes 1 MiB: deliver them to a file or to Vault",
     )
     assert server.seen == []
 
@@ -529,13 +531,13 @@ def test_a_user_may_have_a_name_and_a_password(server) -> None:
         (
             {},
             {"insecure-skip-tls-verify": True},
-            "the cluster of context 'main' skips the check of certificates",
+            "the cluster of context 'main' skips the check of certificates, which is not done here; name",
         ),
         ({"auth-provider": {"name": "oidc"}}, {}, "the user of context 'main' signs in by an auth-provider"),
         (
             {"client-certificate-data": "%%", "client-key-data": "%%"},
             {"server": "https://127.0.0.1:9"},
-            "no PEM in Base64",
+            "no PEM in Base64; copy it anew, as it came",
         ),
         ({"tokenFile": "/nowhere/token"}, {}, "/nowhere/token cannot be read: No such file or directory"),
         (
@@ -544,9 +546,13 @@ def test_a_user_may_have_a_name_and_a_password(server) -> None:
                 "server": "https://127.0.0.1:9",
                 "certificate-authority-data": base64.b64encode(PEM.encode()).decode(),
             },
-            "a certificate or key in it is not usable",
+            "a certificate or key in it is not usable: each must be PEM, and the key its certificate's own; get it anew",
         ),
-        ({}, {"server": ""}, "the cluster of context 'main' has no server"),
+        (
+            {},
+            {"server": ""},
+            "the cluster of context 'main' has no server; name another context, or complete it",
+        ),
     ],
 )
 def test_what_cannot_be_used_of_a_kubeconfig_is_said(server, user, cluster, words) -> None:
@@ -652,7 +658,10 @@ def test_a_program_is_asked_once_and_again_when_its_token_has_died(server, tmp_p
     ("more", "words"),
     [
         ({"exits": 3}, "ended with 3; run it by hand to see why"),
-        ({"kind": "nothing"}, "gave no credentials of client.authentication.k8s.io/v1"),
+        (
+            {"kind": "nothing"},
+            "gave no credentials of client.authentication.k8s.io/v1; run it by hand: it must print",
+        ),
     ],
 )
 def test_a_program_that_fails_is_said_without_its_output(server, tmp_path: Path, more, words) -> None:
@@ -680,7 +689,7 @@ def test_a_program_that_never_ends_is_ended(server, tmp_path: Path) -> None:
     user = program(tmp_path, TOKEN)
     (tmp_path / "plugin").write_text("#!/bin/sh\nexec tail -f /dev/null\n")
     consumer = opened(kubeconfig(server.url, user), commands=True, timeout=0.2)
-    with pytest.raises(PlatformError, match=r"gave no credentials within 0\.2 s"):
+    with pytest.raises(PlatformError, match=r"gave no credentials within 0\.2 s; run it by hand"):
         consumer.look(BLOCK)
 
 
@@ -708,7 +717,9 @@ def test_a_program_that_is_not_there_is_said(server, tmp_path: Path) -> None:
     user = program(tmp_path, TOKEN)
     user["exec"]["command"] = "no-such-program"
     consumer = opened(kubeconfig(server.url, user), commands=True)
-    with pytest.raises(PlatformError, match="'no-such-program' cannot be run: No such file or directory"):
+    with pytest.raises(
+        PlatformError, match="'no-such-program' cannot be run: No such file or directory; install it"
+    ):
         consumer.look(BLOCK)
 
 
@@ -819,7 +830,9 @@ def test_in_a_pod_the_service_account_is_used_and_its_token_read_anew(
 
 def test_outside_a_pod_in_cluster_is_said_to_be_wrong() -> None:
     consumer = Kubernetes().open({"in_cluster": True}, around())
-    with pytest.raises(PlatformError, match="in_cluster is true, and this does not run in a pod"):
+    with pytest.raises(
+        PlatformError, match="in_cluster is true, and this does not run in a pod; elsewhere write"
+    ):
         consumer.look(BLOCK)
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."))  # noqa: PTH100, PTH118, PTH120
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from tests.guard import sitecustomize as guard
 
