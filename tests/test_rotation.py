@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from btp_reconcile.core import record
-from btp_reconcile.core.model import Action, Address, Status
+from btp_reconcile.core.model import Action, Address, Seen, Status
 from btp_reconcile.kinds import key as key_kind
 from tests.worlds import Bench
 
@@ -260,10 +260,47 @@ def test_a_folder_in_the_place_of_a_file_is_not_overwritten_and_nobody_is_told_t
         ]
 
 
-def test_what_a_program_is_given_first_is_not_said_to_be_there_already(tmp_path: Path) -> None:
-    life = begun(tmp_path, "cloudfoundry", "{deliver: {main: {command: {run: [cat]}}}}")
+TO_PROGRAM = "{keep_old_for: 3d, deliver: {main: {command: {run: [cat]}}}}"
 
-    assert life.plan()[MAIN].reason == "not delivered yet"
+
+def test_what_a_program_is_given_first_is_an_addition(tmp_path: Path) -> None:
+    life = begun(tmp_path, "cloudfoundry", TO_PROGRAM)
+
+    first = life.plan()[MAIN]
+    assert (first.action, first.reason, first.found) == (Action.CREATE, "not delivered yet", None)
+    assert [(one.path, one.before, one.after) for one in first.fields] == [("to", None, "command cat")]
+    life.done()
+    assert life.actions() == {}
+
+
+def test_what_a_program_holds_is_known_by_its_receipt_alone(tmp_path: Path) -> None:
+    life = begun(tmp_path, "cloudfoundry", TO_PROGRAM)
+    life.done()
+
+    again = life.plan(reapply=frozenset({Address.parse(KEY)}))[MAIN]
+    assert (again.action, again.reason) == (Action.UPDATE, "generation 2 is not there yet")
+    assert [(one.path, one.before, one.after, one.seen) for one in again.fields] == [
+        ("generation", 1, 2, Seen.ASSUMED)
+    ]
+    life.done(reapply=frozenset({Address.parse(KEY)}))
+    assert life.actions() == {}
+
+    rewritten(life, "cloudfoundry", TO_PROGRAM.replace("[cat]", "[cat, -]"))
+    moved = life.plan()[MAIN]
+    assert (moved.action, moved.reason) == (Action.UPDATE, "the spec says otherwise now")
+    assert moved.notes == ("left behind: what was delivered to command cat stays there",)
+
+
+def test_a_program_in_the_place_of_another_sink_was_given_nothing_yet(tmp_path: Path) -> None:
+    life = begun(tmp_path, "cloudfoundry", to_file(tmp_path))
+    life.done()
+    rewritten(life, "cloudfoundry", TO_PROGRAM)
+
+    planned = life.plan()[MAIN]
+    assert (planned.action, planned.found) == (Action.CREATE, None)
+    assert [(one.path, one.before, one.after) for one in planned.fields] == [
+        ("to", f"file {tmp_path}/key.json", "command cat")
+    ]
     life.done()
     assert life.actions() == {}
 

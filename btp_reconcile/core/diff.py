@@ -68,8 +68,8 @@ def compare(
     leftover = _unmanaged(view)
     for change in _prune(leftover, view):
         view.changes.setdefault(change.address, change)
-    rotation.left_behind(view)
     rotation.spared(view)
+    rotation.left_behind(view)
     _with_their_instances(view)
     _check_addresses(view)
     changes = _targeted(tuple(view.changes.values()), view)

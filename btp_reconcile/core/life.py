@@ -628,7 +628,7 @@ def _retired(
         return keep
     keep = replace(keep, notes=(*keep.notes, *_still_called(old, resource)))
     if view.consumers.get(resource.address):
-        return rotation.grace(keep, resource, newest, old, view)
+        return keep  # what becomes of the old ones is known once they were compared: see `rotation.settled`
     names = ", ".join(sorted(fact.name for fact in old))
     are = "are" if len(old) > 1 else "is"
     if rotation.refused(newest):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from btp_reconcile.core import record
@@ -113,8 +114,8 @@ def capped(view: View) -> None:
     for _, address in ranked[allowed:]:
         change = view.changes[address]
         note = f"due for rotation; left to a later run (at most {allowed} in one, see --at-most)"
-        newest, wanted = change.found, change.wanted
-        kept = replace(
+        newest = change.found
+        view.changes[address] = replace(
             change,
             action=Action.KEEP,
             reason="in sync",
@@ -123,10 +124,6 @@ def capped(view: View) -> None:
             retired=(),
             notes=(note,),
         )
-        old = [one for one in view.generations.get(address, ()) if newest is None or one.id != newest.id]
-        if old and newest is not None and wanted is not None and view.consumers.get(address):
-            kept = grace(kept, wanted, newest, old, view)
-        view.changes[address] = kept
 
 
 def lives(changes: Sequence[Change], view: View) -> tuple[Change, ...]:
@@ -216,30 +213,33 @@ def _stands(key: Change, changes: Mapping[Address, Change], view: View) -> bool:
 # --- what becomes of the old one ------------------------------------------------------------------------
 
 
-def grace(keep: Change, resource: Resource, newest: Fact, old: Sequence[Fact], view: View) -> Change:
-    """A key with consumers: an old generation goes when its day, noted on it, has come."""
-    names = ", ".join(sorted(one.name for one in old))
-    are = "are" if len(old) > 1 else "is"
-    if refused(newest):
-        return replace(keep, notes=(*keep.notes, no_use(names, are, newest)))
-    waits = awaiting(resource.address, newest, view)
-    if waits:
-        said = ", ".join(str(one.address) for one in waits)
-        return replace(keep, notes=(*keep.notes, f"{names} {are} kept until {newest.name} is with {said}"))
-    address, now = resource.address, view.policy.now
-    days = [(one, goes_on(one, address, newest, view)) for one in old]
-    undated = tuple(one for one, at in days if at is None)
-    over = tuple(one for one, at in days if at is not None and at <= now)
-    if resource.keep_old_for == 0:
-        undated, over = (), (*undated, *over)
-    later = [at for _, at in days if at is not None and at > now]
-    notes = (*keep.notes, *((f"{names} {are} superseded and kept until {day(max(later))}",) if later else ()))
-    if not undated and not over:
-        return replace(keep, notes=notes)
-    reason = f"superseded by {newest.name}" if over else f"every consumer has {newest.name}"
-    if undated:
-        notes = (*notes, _kept(undated, resource))
-    return replace(keep, action=Action.RETIRE, reason=reason, retired=over, dated=undated, notes=notes)
+class Stage(Enum):
+    """How far the newest generation of a key has come on its way to the consumers."""
+
+    NO_USE = auto()
+    """It was tried, and is no use to anybody: the old ones stay."""
+    ON_ITS_WAY = auto()
+    """A consumer lacks it: the old ones stay."""
+    ARRIVES = auto()
+    """Whoever lacked it is given it by this plan: then the time of grace begins."""
+    ARRIVED = auto()
+    """Everybody has it: the time of grace runs, or is over."""
+
+
+@dataclass(frozen=True)
+class Grace:
+    """What becomes of the old generations of a key with consumers, decided after these were compared."""
+
+    stage: Stage
+    old: tuple[Fact, ...]
+    waits: tuple[Address, ...] = ()
+    """Consumers without a receipt on the newest."""
+    over: tuple[Fact, ...] = ()
+    """Their day has come."""
+    begins: tuple[Fact, ...] = ()
+    """They have no day yet that counts."""
+    until: float | None = None
+    """The last day that is noted and still to come."""
 
 
 def goes_on(old: Fact, key: Address, newest: Fact | None, view: View) -> float | None:
@@ -263,27 +263,27 @@ def no_use(names: str, are: str, newest: Fact) -> str:
     return f"{names} {are} kept: {newest.name} was no use when it was last tried{said}; `apply --verify` tries it again"
 
 
-def _kept(old: Sequence[Fact], resource: Resource) -> str:
-    names = ", ".join(sorted(one.name for one in old))
-    return (
-        f"{names} {'are' if len(old) > 1 else 'is'} kept for {span(resource.keep_old_for)} more, then deleted"
-    )
-
-
 def settled(view: View) -> None:
     """After all consumers were compared: who is proven before, and who is given a day after they were served."""
     for key, consumers in view.consumers.items():
         change = view.changes.get(key)
-        if change is None or change.wanted is None or change.gate:
+        wanted = change.wanted if change is not None else None
+        if change is None or wanted is None or change.gate:
             continue
-        served = [
-            one for one in consumers if (found := view.changes.get(one.address)) is not None and _fills(found)
-        ]
-        if served and change.wanted.spec.get("verify", True) and _unproven(change):
+        served = {
+            one.address
+            for one in consumers
+            if (found := view.changes.get(one.address)) is not None and _fills(found)
+        }
+        if served and wanted.spec.get("verify", True) and _unproven(change):
             change = replace(change, proven=True)
         # Its own shard knows all of its consumers. What is only watched is given no day, and does not go.
         if not _others(key, view) and not view.resources[key].observe_only:
-            change = _dated(change, consumers, served, view)
+            if change.action is Action.ROTATE:
+                all_served = served.issuperset(one.address for one in consumers)
+                change = _rotated(change, wanted, all_served, view)
+            elif change.found is not None and (decided := _grace(change, wanted, change.found, served, view)):
+                change = _graced(change, wanted, change.found, decided)
         view.changes[key] = change
 
 
@@ -302,54 +302,97 @@ def _unproven(change: Change) -> bool:
     return made or proof is None or not proof.works
 
 
-def _dated(change: Change, consumers: Sequence[Resource], served: Sequence[Resource], view: View) -> Change:
-    """Old generations are given their day in the run that serves the last consumer."""
-    old, wanted = _superseded(change, view), change.wanted
-    if not old or wanted is None:
-        return change
-    here = {one.address for one in served}
-    if change.action is Action.ROTATE:
-        now, gone = view.policy.now, {one.id for one in change.retired}
-        days = {one.id: goes_on(one, change.address, change.found, view) for one in old}
-        over = (one for one in old if (at := days[one.id]) is not None and at <= now)
-        change = replace(change, retired=(*change.retired, *(one for one in over if one.id not in gone)))
-        if {one.address for one in consumers} - here:
-            # Who cannot be served now still uses the old one, however short it was to be kept.
-            return replace(
-                change, retired=tuple(one for one in change.retired if one.phase is not Phase.READY)
-            )
-        if wanted.keep_old_for == 0:
-            return change
-        return replace(change, dated=tuple(one for one in old if days[one.id] is None))
-    waits = {one.address for one in awaiting(change.address, change.found, view)}
-    if change.action not in {Action.KEEP, Action.UPDATE} or not waits or waits - here:
-        return change
-    # A day that has passed was for those who had it before: who gets it now needs the old one for a while, too.
-    noted = [(one, goes_on(one, change.address, change.found, view)) for one in old]
-    undated = tuple(one for one, at in noted if at is None or at <= view.policy.now)
-    if not undated:
-        return change
-    keeps = change.action is Action.KEEP
-    reason = f"superseded once {', '.join(sorted(str(one) for one in waits))} is served"
+def _rotated(change: Change, wanted: Resource, all_served: bool, view: View) -> Change:
+    """What becomes of the generations that one is made beside now; all those that are usable were in use until now."""
+    if not all_served:
+        # Who cannot be served now still uses the old one, however short it was to be kept.
+        return replace(change, retired=tuple(one for one in change.retired if one.phase is not Phase.READY))
+    old = [one for one in view.generations.get(change.address, ()) if one.phase is Phase.READY]
+    days = {one.id: goes_on(one, change.address, change.found, view) for one in old}
+    gone = {one.id for one in change.retired}
+    over = (one for one in old if (at := days[one.id]) is not None and at <= view.policy.now)
+    return replace(
+        change,
+        retired=(*change.retired, *(one for one in over if one.id not in gone)),
+        dated=tuple(one for one in old if days[one.id] is None) if wanted.keep_old_for else (),
+    )
+
+
+def _grace(
+    change: Change, wanted: Resource, newest: Fact, served: Collection[Address], view: View
+) -> Grace | None:
+    """For a key whose newest generation stays; None: nothing is decided in this run."""
+    old = tuple(one for one in view.generations.get(change.address, ()) if one.id != newest.id)
+    if not old or change.action not in {Action.KEEP, Action.UPDATE}:
+        return None
+    now = view.policy.now
+    days = {one.id: goes_on(one, change.address, newest, view) for one in old}
+    waits = tuple(one.address for one in awaiting(change.address, newest, view))
+    if waits and all(one in served for one in waits):
+        # A day that has passed was for those who had it before: who gets it now needs the old one for a while, too.
+        begins = tuple(
+            one for one in old if one.phase is Phase.READY and ((at := days[one.id]) is None or at <= now)
+        )
+        if begins:
+            return Grace(Stage.ARRIVES, old, waits, begins=begins)
+    if _is_changed(change, wanted, newest):
+        return None
+    if refused(newest):
+        return Grace(Stage.NO_USE, old)
+    if waits:
+        return Grace(Stage.ON_ITS_WAY, old, waits)
+    return Grace(
+        Stage.ARRIVED,
+        old,
+        over=tuple(one for one in old if (at := days[one.id]) is not None and at <= now),
+        begins=tuple(one for one in old if days[one.id] is None),
+        until=max((at for at in days.values() if at is not None and at > now), default=None),
+    )
+
+
+def _is_changed(change: Change, wanted: Resource, newest: Fact) -> bool:
+    """Does this plan change more of the key than our notes beside it? Then its old ones are left to the next run."""
+    if change.action is Action.KEEP:
+        return False
+    return bool(change.send) or newest.mark is None or newest.mark.name != wanted.mark.name
+
+
+def _graced(change: Change, wanted: Resource, newest: Fact, found: Grace) -> Change:
+    """The change with what was decided, and that in words."""
+    at_once = wanted.keep_old_for == 0
     change = replace(
         change,
-        action=Action.RETIRE if keeps else change.action,
-        reason=reason if keeps else change.reason,
-        notes=tuple(one for one in change.notes if "kept until" not in one and "was no use" not in one),
+        retired=(*change.retired, *(found.begins if at_once else ()), *found.over),
+        dated=() if at_once else found.begins,
+        notes=(*change.notes, *_told(found, newest, wanted)),
     )
-    if wanted.keep_old_for == 0:
-        return replace(change, retired=(*change.retired, *undated))
-    return replace(change, dated=undated, notes=(*change.notes, _kept(undated, wanted)))
+    if change.action is not Action.KEEP or not (change.retired or change.dated):
+        return change
+    if found.stage is Stage.ARRIVES:
+        reason = f"superseded once {', '.join(sorted(map(str, found.waits)))} is served"
+    elif change.retired:
+        reason = f"superseded by {newest.name}"
+    else:
+        reason = f"every consumer has {newest.name}"
+    return replace(change, action=Action.RETIRE, reason=reason)
 
 
-def _superseded(change: Change, view: View) -> tuple[Fact, ...]:
-    """Usable generations that are older than the one that is there after this change."""
-    fresh = change.action is Action.ROTATE
-    return tuple(
-        one
-        for one in view.generations.get(change.address, ())
-        if one.phase is Phase.READY and (fresh or change.found is None or one.id != change.found.id)
-    )
+def _told(found: Grace, newest: Fact, wanted: Resource) -> Iterable[str]:
+    """What is said of those that do not go now."""
+    names, are = _named(found.old)
+    if found.stage is Stage.NO_USE:
+        yield no_use(names, are, newest)
+    elif found.stage is Stage.ON_ITS_WAY:
+        yield f"{names} {are} kept until {newest.name} is with {', '.join(map(str, found.waits))}"
+    elif found.until is not None:
+        yield f"{names} {are} superseded and kept until {day(found.until)}"
+    if found.begins and wanted.keep_old_for:
+        names, are = _named(found.begins)
+        yield f"{names} {are} kept for {span(wanted.keep_old_for)} more, then deleted"
+
+
+def _named(old: Sequence[Fact]) -> tuple[str, str]:
+    return ", ".join(sorted(one.name for one in old)), "are" if len(old) > 1 else "is"
 
 
 def in_use(change: Change, fact: Fact, view: View) -> bool:
@@ -359,8 +402,8 @@ def in_use(change: Change, fact: Fact, view: View) -> bool:
 
 def still_used(change: Change, fact: Fact, view: View) -> str:
     """Why an old key must not go yet, in words; empty: nobody uses it any more."""
-    if said := _held(fact, view):
-        return said
+    if holders := _holders(fact, view):
+        return _held(fact, holders, "kept")
     if change.found is not None and fact.id != change.found.id and refused(change.found):
         return no_use(fact.name, "is", change.found)
     if not view.consumers.get(change.address) or change.found is None:
@@ -379,23 +422,24 @@ def still_used(change: Change, fact: Fact, view: View) -> str:
     return f"{fact.name} is kept until {day(at)}" if at > view.policy.now else ""
 
 
-def _held(fact: Fact, view: View) -> str:
-    """Which destinations hold a key, and are given no other in this plan; in words."""
+def _holders(fact: Fact, view: View) -> list[Fact]:
+    """The destinations that hold a key, and are given no other in this plan."""
     holders = view.holders.get(fact.id, ())
     if not holders:
-        return ""
+        return []
     tended = {
         (one.subaccount, one.id)
         for change in view.changes.values()
         if change.address.kind == "destination" and change.acts
         for one in (*((change.found,) if change.found and _fills(change) else ()), *change.retired)
     }
-    holders = [one for one in holders if (one.subaccount, one.id) not in tended]
-    if not holders:
-        return ""
+    return [one for one in holders if (one.subaccount, one.id) not in tended]
+
+
+def _held(fact: Fact, holders: Sequence[Fact], fate: str) -> str:
     names = " and ".join(sorted(f"{one.name} of {one.subaccount}" for one in holders))
     several = len(holders) > 1
-    return f"{fact.name} is kept: destination{'s' if several else ''} {names} still hold{'' if several else 's'} it"
+    return f"{fact.name} is {fate}: destination{'s' if several else ''} {names} still hold{'' if several else 's'} it"
 
 
 def spared(view: View) -> None:
@@ -403,11 +447,11 @@ def spared(view: View) -> None:
     for address, change in tuple(view.changes.items()):
         if address.kind != "key" or not change.retired:
             continue
-        held = [(one, said) for one in change.retired if (said := _held(one, view))]
+        held = [(one, holders) for one in change.retired if (holders := _holders(one, view))]
         if not held:
             continue
         if change.action is Action.DELETE:
-            lost = (said.replace("is kept: ", "is deleted: ", 1) for _, said in held)
+            lost = (_held(*one, "deleted") for one in held)
             view.changes[address] = replace(change, notes=(*change.notes, *lost))
             continue
         kept = {one.id for one, _ in held}
@@ -418,7 +462,7 @@ def spared(view: View) -> None:
             action=Action.KEEP if idle else change.action,
             reason="in sync" if idle else change.reason,
             retired=retired,
-            notes=(*change.notes, *(said for _, said in held)),
+            notes=(*change.notes, *(_held(*one, "kept") for one in held)),
         )
 
 

@@ -124,7 +124,9 @@ class Sink(Protocol):
 
     @property
     def can_look(self) -> bool:
-        """False: what was delivered cannot be seen again (a command): it is assumed to be there."""
+        """False: what was delivered cannot be seen again (a command). Its consumer is never asked to look; what it was
+        given is known by the receipt on the key alone.
+        """
 
     def objections(self, block: Data) -> tuple[str, ...]:
         """What is wrong with a block, in words; values from outside are not filled in yet."""

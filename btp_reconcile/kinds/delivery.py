@@ -1,7 +1,8 @@
 """A key's credentials at their consumer: `delivery:prod/apim/transport/main`.
 
 What was delivered, and what the consumer held afterwards, stands in a receipt on the key. Planning compares the receipt
-with a look at the consumer, which reads no secret back where that is not needed.
+with a look at the consumer, which reads no secret back where that is not needed. Of a consumer that cannot be looked at
+the receipt alone tells whether it was given anything.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from btp_reconcile.core import digest, record
 from btp_reconcile.core.kind import Kind
+from btp_reconcile.core.life import generation_of
 from btp_reconcile.core.model import Action, Change, Fact, FieldChange, Phase, Problem, Seen
 from btp_reconcile.core.sink import CHANGED, NEVER, Held
 from btp_reconcile.core.times import words
@@ -68,7 +70,7 @@ def compare(resource: Resource, view: View) -> Change | None:
         return None
     if view.unseen(resource.address.subaccount, str(resource.address)) or decided.action is Action.DELETE:
         return None
-    held = view.by_id.get(("delivery", resource.address.subaccount, str(resource.address)))
+    held = _there(resource, view)
     if decided.action is Action.KEEP and decided.found is None:
         return Change(resource.address, Action.KEEP, "its key is not there", wanted=resource, found=held)
     if resource.observe_only or decided.wanted.observe_only:
@@ -101,6 +103,22 @@ def compare(resource: Resource, view: View) -> Change | None:
     return _checked(resource, held, receipt, decided)
 
 
+def _there(resource: Resource, view: View) -> Fact | None:
+    """What the consumer holds: as it was seen, or, where nobody can look, by the newest receipt on the key alone."""
+    if _sink(resource).can_look:
+        return view.by_id.get(("delivery", resource.address.subaccount, str(resource.address)))
+    for fact in reversed(view.generations.get(resource.requires[0], ())):
+        for address in (resource.address, *resource.formerly):
+            receipt = record.receipt_of(fact, address)
+            if receipt is not None and receipt.place.startswith(f"{resource.spec['runtime']} "):
+                return _fact(resource, Held(), generation_of(fact))
+    return None
+
+
+def _sink(resource: Resource) -> Sink:
+    return next(one for one in SINKS if one.name == resource.spec["runtime"])
+
+
 def receipt_before(resource: Resource, view: View) -> record.Receipt | None:
     """The receipt on the newest generation that has one."""
     for fact in reversed(view.generations.get(resource.requires[0], ())):
@@ -121,10 +139,7 @@ def _given_anew(
             resource.address, Action.CREATE, reason, fields, resource, None, generation, notes=notes
         )
     had = held.attributes.get("generation")
-    blind = not next(sink for sink in SINKS if sink.name == resource.spec["runtime"]).can_look
-    if before is None and had is None and blind:  # what cannot be looked at is taken to be there
-        reason = "not delivered yet"
-    elif before is None and had is None:
+    if before is None and had is None:
         reason = (
             f"something is there already, and {held.foreign or 'nothing says whose it is'}; it is overwritten"
         )
@@ -132,7 +147,8 @@ def _given_anew(
         reason = "there is no receipt for it on the key"
     else:
         reason = f"generation {generation} is not there yet"
-    shown = FieldChange("generation", had, generation)
+    seen = Seen.OBSERVED if _sink(resource).can_look else Seen.ASSUMED
+    shown = FieldChange("generation", had, generation, seen)
     fields = (shown,) if before is not None and before.place == place(resource) else (*fields, shown)
     return Change(resource.address, Action.UPDATE, reason, fields, resource, held, generation, notes=notes)
 
@@ -146,7 +162,6 @@ def _moved(resource: Resource, before: record.Receipt | None) -> tuple[str, ...]
 def _checked(resource: Resource, held: Fact | None, receipt: record.Receipt, decided: Change) -> Change:
     """There is a receipt: does the consumer still hold what it says?"""
     generation = decided.generation
-    sink = next(one for one in SINKS if one.name == resource.spec["runtime"])
     if receipt.config != resource.spec["config"]:
         fields = [FieldChange("to", receipt.place, place(resource))]
         if receipt.place == place(resource):
@@ -157,7 +172,7 @@ def _checked(resource: Resource, held: Fact | None, receipt: record.Receipt, dec
         return Change(
             resource.address, action, reason, tuple(fields), resource, held, generation, notes=notes
         )
-    if not sink.can_look:
+    if not _sink(resource).can_look:
         told = FieldChange("to", place(resource), place(resource), Seen.ASSUMED, changes=False)
         reason = f"delivered {words(receipt.at)}; it cannot be looked at again"
         return Change(resource.address, Action.KEEP, reason, (told,), resource, None, generation)
@@ -216,6 +231,8 @@ class Deliveries:
         self, door: Door, places: Sequence[Subaccount], wanted: Wanted, seen: Sequence[Fact]
     ) -> Sequence[Fact]:
         del seen
+        if not self.sink.can_look:
+            return ()
         names = {one.name for one in places}
         found = []
         for resource in wanted.of("delivery"):
@@ -245,7 +262,8 @@ class Deliveries:
         found: dict[StepId, Fact | None] = {}
         for task in tasks:
             resource = given(task.wanted, self.service, f"what is said about {task.step.address}")
-            held = _consumer(door).look(resource.spec["block"])
+            # What cannot be looked at is not known to be there: giving it once more is harmless.
+            held = _consumer(door).look(resource.spec["block"]) if self.sink.can_look else None
             found[task.step.id] = _fact(resource, held) if held is not None else None
         return found
 
@@ -263,7 +281,8 @@ def _consumer(door: Door) -> Consumer:
     return cast("ConsumerDoor", door).consumer
 
 
-def _fact(resource: Resource, held: Held) -> Fact:
+def _fact(resource: Resource, held: Held, generation: int | None = None) -> Fact:
+    """`generation`: which one it was given, where the consumer itself does not say."""
     identity = held.identity
     foreign = held.foreign
     if identity is not None and not foreign:
@@ -281,7 +300,7 @@ def _fact(resource: Resource, held: Held) -> Fact:
             "version": held.version,
             "digest": held.digest,
             "wrong": held.wrong,
-            "generation": identity.generation if identity else None,
+            "generation": identity.generation if identity else generation,
             "identity": identity,
         },
         foreign=foreign,
