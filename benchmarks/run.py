@@ -84,7 +84,7 @@ SCENARIOS = {
         latency=0.05,
         in_sync=False,
         repeats=1,
-        said="3000 done",
+        said="3000 steps done",
         least={"share": 0.8},
     ),
 }

@@ -98,6 +98,8 @@ def said(folder: Path, scratch: Path) -> str:
     prepared = planned.prepared
     shown = report.plan_json(planned.plan, prepared.wanted.subaccounts, prepared.warnings)
     lines = [line for _, line in report.plan_text(shown)]
+    brief = report.plan_json(planned.plan, prepared.wanted.subaccounts, prepared.warnings, brief=True)
+    assert [line for _, line in report.plan_text(brief)] == lines, "text tells the same of a brief form"
     return "\n".join([*lines, f"exit {report.plan_exit(planned.plan, detailed=True)}", ""])
 
 

@@ -598,9 +598,8 @@ def clear_faults(**options: Any) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, and exit with a code of the table. No traceback ever reaches a user."""
-    gc.set_threshold(
-        100_000, 20, 20
-    )  # thousands of things are read and kept: looking for garbage took a third of the time
+    # Thousands of things are read and kept: looking for garbage among them took a third of the time.
+    gc.set_threshold(1_000_000, 20, 20)
     _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign shows another one

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from btp_reconcile.core.errors import SpecError
@@ -18,6 +18,7 @@ SENTENCES = frozenset({"detail", "error", "gate", "hint", "message", "note", "no
 SHORTEST = 8
 """A shorter value stands in every other word, and is no secret."""
 
+_PLAIN = frozenset({str, bool, int, float, type(None)})
 Hidden = Confidential
 """What must not be shown, and what is shown in its place."""
 
@@ -26,22 +27,23 @@ def hidden(wanted: Wanted, world: World) -> Hidden:
     """Every value that came from outside: whole, in its parts, and however it is written."""
     found: dict[str, str] = {}
     for resource in wanted.resources:
-        for secret in _secrets(resource.spec):
+        for secret in _secrets([resource.spec]):
             found[secret.reveal()] = repr(secret)
             for name in secret.name.split(", "):
                 found[_part(name, resource.source.file if resource.source else "", world)] = repr(secret)
     return Confidential(found, SHORTEST)
 
 
-def _secrets(value: Any) -> Iterator[Secret]:
-    if isinstance(value, Secret):
-        yield value
-    elif isinstance(value, (dict, Mapping)):
-        for item in value.values():
-            yield from _secrets(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _secrets(item)
+def _secrets(values: Iterable[Any]) -> Iterator[Secret]:
+    for value in values:
+        if type(value) in _PLAIN:  # nearly all of them, and there are many
+            continue
+        if isinstance(value, Secret):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _secrets(value.values())
+        elif isinstance(value, (list, tuple)):
+            yield from _secrets(value)
 
 
 def _part(name: str, file: str, world: World) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -215,26 +216,28 @@ def telling(log_format: str, steps: int = 0) -> Iterator[Events]:
 
 
 def _logging(log_format: str) -> Events:
-    import structlog
+    @functools.cache
+    def logger() -> Any:
+        import structlog  # who has nothing to tell starts sooner without it
 
-    renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False)
-    if log_format == "text":
-        renderer = structlog.dev.ConsoleRenderer(colors=coloured(sys.stderr), pad_event_to=8)
-    logger = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
-        processors=[
-            structlog.processors.TimeStamper("iso", utc=True),
-            structlog.processors.add_log_level,
-            renderer,
-        ],
-    )
+        renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False)
+        if log_format == "text":
+            renderer = structlog.dev.ConsoleRenderer(colors=coloured(sys.stderr), pad_event_to=8)
+        return structlog.wrap_logger(
+            structlog.PrintLogger(sys.stderr),
+            processors=[
+                structlog.processors.TimeStamper("iso", utc=True),
+                structlog.processors.add_log_level,
+                renderer,
+            ],
+        )
 
     def tell(event: str, fields: Mapping[str, Any]) -> None:
         told = {
             key: CONTROL.sub("�", item) if isinstance(item, str) else item for key, item in fields.items()
         }
         try:
-            logger.info(event, **{key: item for key, item in told.items() if key != "event"})
+            logger().info(event, **{key: item for key, item in told.items() if key != "event"})
         except OSError:  # nobody reads the log; that is no reason to stop half-way
             _nobody_listens(2)
 

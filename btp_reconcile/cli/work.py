@@ -140,7 +140,9 @@ def plan(
             prepared = pipeline.prepare(promise.specs, world, promise.part)
             planned = pipeline.make_plan(prepared, world, policy)
         known(planned, policy)
-        shown = _show_plan(planned, format_, hidden(planned.prepared.wanted, world), most=most)
+        what = hidden(planned.prepared.wanted, world)
+        brief = format_ == "text" and out is None
+        shown = _show_plan(planned, format_, what, most=most, brief=brief)
         if out is not None:
             planfile.write(out, shown, promise)
         return report.plan_exit(planned.plan, detailed=detailed_exitcode)
@@ -158,7 +160,9 @@ def spoken(format_: str) -> Iterator[None]:
         raise
 
 
-def _plan_json(planned: pipeline.Planned, what: Hidden, *, drift: bool = False) -> dict[str, Any]:
+def _plan_json(
+    planned: pipeline.Planned, what: Hidden, *, drift: bool = False, brief: bool = False
+) -> dict[str, Any]:
     prepared = planned.prepared
     shown = report.plan_json(
         planned.plan,
@@ -166,15 +170,22 @@ def _plan_json(planned: pipeline.Planned, what: Hidden, *, drift: bool = False) 
         prepared.warnings,
         drift=drift,
         owners=prepared.wanted.owners,
+        brief=brief,
     )
     found: dict[str, Any] = within(shown, what)
     return found
 
 
 def _show_plan(
-    planned: pipeline.Planned, format_: str, what: Hidden, *, drift: bool = False, most: int = 0
+    planned: pipeline.Planned,
+    format_: str,
+    what: Hidden,
+    *,
+    drift: bool = False,
+    most: int = 0,
+    brief: bool = False,
 ) -> dict[str, Any]:
-    shown = _plan_json(planned, what, drift=drift)
+    shown = _plan_json(planned, what, drift=drift, brief=brief)
     look.plan(shown, format_, most)
     return shown
 
@@ -315,7 +326,7 @@ def _carry_out(
             if format_ == "text" and promise.only_due and planned.plan.quiet and not worth:
                 talk.lines([("green", f"Nothing is due: {_count(len(prepared.wanted.of('key')), 'key')}.")])
             elif format_ == "text":
-                _show_plan(planned, format_, what)
+                _show_plan(planned, format_, what, brief=True)
             reports: list[Report] = []
             first = planned
             if planned.plan.objections:
@@ -372,7 +383,7 @@ def keys(specs: Sequence[str], *, target: Sequence[str], format_: str, log_forma
 def _agreed(planned: pipeline.Planned, format_: str, what: Hidden) -> bool:
     """Show the plan to the person who is asked, if it was not shown yet, and ask."""
     if format_ != "text":
-        talk.lines(report.plan_text(_plan_json(planned, what)), error=True, wrap=True)
+        talk.lines(report.plan_text(_plan_json(planned, what, brief=True)), error=True, wrap=True)
     try:
         with asking():
             return talk.agreed("Apply this?")

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from btp_reconcile import __version__
 from btp_reconcile.core import shards
-from btp_reconcile.core.model import Action, Secret, Status, Verb
+from btp_reconcile.core.model import Action, Secret, Seen, Status, Verb
 
 if TYPE_CHECKING:
     from btp_reconcile.core.model import (
@@ -63,10 +63,12 @@ def plan_json(
     *,
     drift: bool = False,
     owners: Iterable[tuple[str, str]] = (),
+    brief: bool = False,
 ) -> dict[str, Any]:
     """A plan as plain data. Holds no secret: what came from outside shows as its name.
 
-    `owners`: (owner, spec name) of every loaded spec, by which a view knows whose plan it shows.
+    `owners`: (owner, spec name) of every loaded spec, by which a view knows whose plan it shows. `brief`: for text
+    alone, which of what is in sync tells only how much it is.
     """
     instances = [*plan.unmanaged, *(change.found for change in plan.changes if change.found)]
     names = {fact.id: fact.name for fact in instances if fact.kind == "instance"}
@@ -82,7 +84,10 @@ def plan_json(
             name: {"id": one.id, "region": one.region} for name, one in sorted(subaccounts.items())
         },
         "changes": [
-            _change(change, made.get(change.address, "")) | _state(plan, change) for change in plan.changes
+            _counted(change)
+            if brief and not _told(change)
+            else _change(change, made.get(change.address, "")) | _state(plan, change)
+            for change in plan.changes
         ],
         "unplanned": [_unplanned(one) for one in plan.states.unplanned] if plan.states else [],
         "objections": [problem_json(one) for one in _objections(plan, drift=drift)],
@@ -128,6 +133,16 @@ def problem_json(problem: Problem) -> dict[str, Any]:
     if problem.also:
         data["also"] = [str(source) for source in problem.also]
     return data
+
+
+def _told(change: Change) -> bool:
+    """Does text say anything of it? As `worth_showing` finds it in the data."""
+    keeps = change.action is Action.KEEP and not change.notes
+    return not keeps or change.drifted or any(one.seen is Seen.UNKNOWN for one in change.fields)
+
+
+def _counted(change: Change) -> dict[str, Any]:
+    return {"address": str(change.address), "action": "keep", "drifted": False}
 
 
 def _change(change: Change, made: str) -> dict[str, Any]:
