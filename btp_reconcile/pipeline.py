@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from btp_reconcile.core import (
     catalogue as catalogues,
     clocks,
+    deliveries,
     diff,
     export as exporting,
     plan,
@@ -90,7 +91,7 @@ def check(paths: Sequence[str]) -> Checked:
     """Files → specs, merged and checked. Asks nobody. Raises SpecError with every problem."""
     documents = load.documents(paths)
     catalogue = catalogues.build(load.catalogue(load.own_catalogues(documents)))
-    return validate.check(documents, KINDS, catalogue)
+    return validate.check(documents, KINDS, catalogue, SINKS)
 
 
 def prepare(paths: Sequence[str], world: World, shard: Shard | None = None, whole: str = "") -> Prepared:
@@ -99,10 +100,11 @@ def prepare(paths: Sequence[str], world: World, shard: Shard | None = None, whol
     """
     documents = load.documents(paths)
     catalogue = catalogues.build(load.catalogue(load.own_catalogues(documents)))
-    checked = validate.check(documents, KINDS, catalogue)
+    checked = validate.check(documents, KINDS, catalogue, SINKS)
     outside = resolve.Outside(world.environment, world.read, world.rehearsal, world.really, whole)
     places = {sink.name: sink.place for sink in SINKS}
-    wanted = world.served(resolve.resources(checked.specs, catalogue, outside, places, shard))
+    wanted = resolve.resources(checked.specs, catalogue, outside, places, shard)
+    wanted = world.served(deliveries.located(wanted, checked.specs, SINKS))
     return Prepared(wanted, catalogue, checked.warnings, checked.specs)
 
 
@@ -110,7 +112,7 @@ def sketch(paths: Sequence[str]) -> Wanted:
     """Files → what is wanted, for who asks only what there is to be. Nothing from outside is read, nobody is asked."""
     documents = load.documents(paths)
     catalogue = catalogues.build(load.catalogue(load.own_catalogues(documents)))
-    checked = validate.check(documents, KINDS, catalogue)
+    checked = validate.check(documents, KINDS, catalogue, SINKS)
     outside = resolve.Outside({}, _unread, placeholders=True)
     return resolve.resources(checked.specs, catalogue, outside)
 

@@ -56,8 +56,12 @@ WORDS = {
     "text": ("a text", "On one line."),
     "physical": ("a text", "On one line, at most 255 characters: a name as the platform allows it."),
     "referable": ("a text or `${…}`", "`${env:NAME}` and `${file:path}` may stand in it."),
-    "path": ("a path", "From the folder of the spec, unless it says otherwise."),
+    "path": (
+        "a path",
+        "From the folder of the spec, also where it is written in a file that the spec extends, unless it says otherwise.",
+    ),
     "duration": ("a duration", "A whole number and `m`, `h`, `d` or `w`: `30m`, `12h`, `7d`, `4w`."),
+    "patience": ("a time to wait", "A whole number and `s`, `m` or `h`: `5s`, `30s`, `2m`."),
     "region": ("a region", "Its technical name: `eu10`, `us10`, `eu10-004`."),
     "landscape": ("a landscape", "The technical name of a Cloud Foundry landscape, `eu10-004`, or `${…}`."),
     "guid": ("an ID", "`5a7d1f0e-6c1b-4a51-9d67-0a4c4f1f2f10`, or `${…}`."),

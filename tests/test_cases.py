@@ -16,6 +16,7 @@ from btp_reconcile.core import catalogue, problems, report, validate
 from btp_reconcile.core.errors import SpecError
 from btp_reconcile.edges import load
 from btp_reconcile.kinds import KINDS
+from btp_reconcile.sinks import SINKS
 from tests import plan_cases
 
 CASES = Path(__file__).parent / "cases"
@@ -43,7 +44,7 @@ def said_of(paths: list[str]) -> tuple[str, str]:
     try:
         documents = load.documents(paths)
         known = catalogue.build(load.catalogue(load.own_catalogues(documents)))
-        checked = validate.check(documents, KINDS, known)
+        checked = validate.check(documents, KINDS, known, SINKS)
     except SpecError as error:
         return problems.text(error.problems), ""
     return "", problems.text(checked.warnings)

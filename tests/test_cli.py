@@ -19,6 +19,7 @@ import requests
 from btp_reconcile import __version__, cli
 from btp_reconcile.cli import planfile, written
 from btp_reconcile.core import report
+from btp_reconcile.edges import files
 from btp_reconcile.sandbox import Sandbox, serve
 from tests.commands import PROGRAM, Desk, Ended, Terminal, terminal
 
@@ -115,6 +116,10 @@ def test_the_table_of_exit_codes_is_what_the_code_says() -> None:
         "plan --target instance:prod//x --sandbox",
         "plan --state world.json",
         "apply --yes --timeout 5 --sandbox",
+        "apply --yes --timeout 99999w --sandbox",
+        "rotate --due --yes --timeout 8737h --sandbox",
+        "sandbox advance 521w",
+        "apply /dev/zero.json",
         "apply --yes --timeout -1m --sandbox",
         "apply --sandbox",
         "apply nothing.json",
@@ -806,6 +811,104 @@ def test_a_plan_for_the_platform_is_not_rehearsed_by_mistake_nor_the_other_way_r
 
     assert (ended.code, ended.out) == (64, "")
     assert "was not made with --sandbox" in ended.err
+
+
+def delivering(desk: Desk) -> None:
+    keys = "        keys: {k: {deliver: {c: {command: {run: [./got.sh]}}}}}\n"
+    desk.write(
+        "specs/prod.yaml",
+        spec("      one:\n        service: sandbox-config\n        plan: standard\n" + keys),
+    )
+    desk.write("specs/got.sh", f"#!/bin/sh\ncat > {desk.folder}/got.json\n")
+    desk.write("got.sh", f"#!/bin/sh\ncat > {desk.folder}/stolen.json\n")
+    for name in ("specs/got.sh", "got.sh"):
+        (desk.folder / name).chmod(0o700)
+
+
+def test_a_plan_that_really_delivers_does_so_when_it_is_applied(desk: Desk) -> None:
+    """And to the program beside the spec, whatever there is in the current folder."""
+    delivering(desk)
+    plan = saved(desk, "--sandbox-deliver", "command")
+    assert plan["promise"]["sandbox_deliver"] == ["command"]
+
+    other = desk.run("apply", "plan.json", "--sandbox-deliver", "file", "--allow-commands")
+    done = desk.run("apply", "plan.json", "--sandbox", "--sandbox-deliver", "command", "--allow-commands")
+
+    assert (other.code, other.out, other.err) == (
+        64,
+        "",
+        (
+            "Error: plan.json was made with --sandbox-deliver command, and is applied like that: leave the option out, or "
+            "plan again\n"
+        ),
+    )
+    assert done.code == 0
+    assert (desk.folder / "got.json").exists()
+    assert not (desk.folder / "stolen.json").exists()
+    again = desk.run("plan", "--sandbox", "--sandbox-deliver", "command", "--detailed-exitcode")
+    assert again.code == 0
+
+
+def test_a_plan_that_is_rehearsed_delivers_nothing_when_it_is_applied(desk: Desk) -> None:
+    delivering(desk)
+    plan = saved(desk)
+
+    other = desk.run("apply", "plan.json", "--sandbox-deliver", "command", "--allow-commands")
+    assert other.code == 64
+    assert "was made without --sandbox-deliver" in other.err
+    del plan["promise"]["sandbox_deliver"]  # as an earlier version wrote it
+    rewrite(desk, plan)
+    assert desk.run("apply", "plan.json", "--allow-commands").code == 0
+    assert not (desk.folder / "got.json").exists()
+
+
+@pytest.mark.parametrize("said", ["command", [1], {"command": 1}, None])
+def test_forged_sinks_are_none(desk: Desk, said: Any) -> None:
+    plan = saved(desk)
+    rewrite(desk, {**plan, "promise": {**plan["promise"], "sandbox_deliver": said}})
+
+    assert desk.run("apply", "plan.json").code == 64
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "apply zero.json",
+        "show zero.json",
+        "graph zero.json",
+        "plan zero.json --sandbox",
+        "report merge zero.json zero.json",
+        "drift --sandbox --baseline /dev/zero",
+        "drift --sandbox --baseline pipe",
+        "drift --sandbox --notify http://127.0.0.1:1/x --notify-state /dev/zero",
+        "drift --sandbox --notify http://127.0.0.1:1/x --notify-state /dev/full",
+        "apply part.json --approved /dev/zero",
+        "plan --sandbox --state /dev/zero",
+    ],
+)
+def test_what_has_no_end_is_not_read(desk: Desk, line: str) -> None:
+    (desk.folder / "zero.json").symlink_to("/dev/zero")
+    os.mkfifo(desk.folder / "pipe")
+    if "part.json" in line:
+        assert desk.run("plan", "--sandbox", "--shard", "1/1", "--out", "part.json").code == 0
+
+    ended = desk.run(*line.split())
+
+    assert (ended.code, ended.out) == (3 if line.startswith("plan zero") else 64, "")
+    assert "is no regular file" in ended.err
+
+
+def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+    """A file with a hole in it takes no room."""
+    with (tmp_path / "large").open("wb") as large:
+        large.truncate(files.LARGEST + 1)
+
+    with pytest.raises(OSError, match="it is larger than 268 MB"):
+        files.whole(tmp_path / "large")
+    with pytest.raises(OSError, match="it is larger than 0 MB"):
+        files.whole(tmp_path / "large", 10)
+    (tmp_path / "small").write_bytes(b"0123456789")
+    assert files.whole(tmp_path / "small", 10) == b"0123456789"
 
 
 def rewrite(desk: Desk, plan: dict[str, Any]) -> None:

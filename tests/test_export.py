@@ -115,6 +115,17 @@ def test_everything_live_is_exported_adopted_and_then_in_sync(tmp_path: Path) ->
     ]
 
 
+def test_a_key_without_a_mark_in_what_another_spec_of_ours_made_is_adopted_with_it(
+    tmp_path: Path,
+) -> None:
+    """The Service Manager is asked for keys without a mark by their names, and only in what may be adopted."""
+    bench = seeded(tmp_path, [found(name="x", runtime="other", ours=True, keys=[{"name": "k"}])])
+
+    spec = exported(bench, bench.write(BARE, "bare.yaml"))
+
+    assert adopted(bench, bench.write(spec, "exported.yaml")) == ["instance:prod/x", "key:prod/x/k"]
+
+
 def test_what_a_spec_describes_is_left_out_and_both_can_be_loaded_together(tmp_path: Path) -> None:
     bench = seeded(
         tmp_path,
@@ -227,6 +238,14 @@ def test_what_is_exported_is_only_adopted_and_then_in_sync(story: Story) -> None
 
 
 # --- the command ----------------------------------------------------------------------------------------
+
+
+def test_what_an_instance_brings_along_was_in_a_spec(in_sync: Desk) -> None:
+    ended = in_sync.run("export", "prod", "--sandbox")
+
+    assert ended.code == 0
+    assert "apiportal-apiaccess" not in ended.out
+    assert "afc-api-service" not in ended.out
 
 
 def test_the_command_takes_a_name_or_an_id_and_prints_a_spec_that_validates(in_sync: Desk) -> None:

@@ -333,6 +333,50 @@ def test_when_nothing_is_due_that_is_all_that_is_said(given: Desk) -> None:
     assert (said["plan"]["changes"], said["reports"]) == ([], [])
 
 
+def test_what_rotate_leaves_to_apply_is_said_and_changes_no_exit_code(given: Desk) -> None:
+    """A key that somebody deleted, and a delivery that is gone."""
+    with given.sandbox().hold() as world:
+        table = world.table("cf.service_credential_bindings")
+        table.pop(next(guid for guid, row in table.items() if row["name"] == "signed"))
+    one = given.run("rotate", "--due", "--sandbox", "--yes")
+    inside = given.folder / "world.json.files" / str(given.folder)[1:] / "specs"
+    (inside / "apim.json").unlink()
+    two = given.run("rotate", "--due", "--sandbox", "--yes")
+    asked = given.run("rotate", "--due", "--sandbox", "--yes", "--format", "json")
+
+    assert (one.code, one.out.splitlines()) == (
+        0,
+        [
+            "Nothing is due: 2 keys.",
+            f"1 key is missing or not at a consumer ({SIGNED}): `reconcile apply` mends it",
+        ],
+    )
+    said = f"2 keys are missing or not at a consumer ({TRANSPORT}, {SIGNED}): `reconcile apply` mends them"
+    assert (two.code, two.out.splitlines()[1:]) == (0, [said])
+    (warning,) = json.loads(asked.out)["plan"]["warnings"]
+    assert (asked.code, warning) == (0, {"code": "plan/left-to-apply", "message": said})
+    assert given.run("apply", "--sandbox", "--yes").code == 0
+    assert given.run("rotate", "--due", "--sandbox", "--yes").out == "Nothing is due: 2 keys.\n"
+
+
+def test_what_is_left_to_apply_is_said_beside_what_is_due_too(given: Desk) -> None:
+    more = "          new: {}\n"
+    given.write("specs/prod.yaml", spec(KEYS + more))
+    pass_days(given, 20)
+
+    ended = given.run("rotate", "--due", "--sandbox", "--yes")
+
+    assert ended.code == 0
+    assert "1 to rotate" in ended.out
+    assert "1 key is missing or not at a consumer (key:prod/apim/new)" in ended.out
+
+
+def test_who_names_a_key_is_told_of_that_one_only(given: Desk) -> None:
+    given.write("specs/prod.yaml", spec(KEYS + "          new: {}\n"))
+
+    assert "missing" not in given.run("rotate", TRANSPORT, "--sandbox", "--yes").out
+
+
 def test_rotate_due_does_what_is_due_and_nothing_else(given: Desk) -> None:
     """An instance that differs, a delivery of another key that is gone, a key that is new: all are left alone."""
     more = "          other: {deliver: {main: {file: {path: other.json}}}}\n"
@@ -508,7 +552,11 @@ def test_with_verify_only_what_was_targeted_is_tried(given: Desk) -> None:
 
 def test_a_plan_that_is_refused_tries_nothing(given: Desk) -> None:
     given.write(
-        "specs/prod.yaml", spec(KEYS + "          x: {deliver: {main: {vault: {path: secret/apim}}}}\n")
+        "specs/prod.yaml",
+        spec(
+            KEYS.replace("secret/apim}", "secret/moved}")
+            + "          x: {deliver: {main: {vault: {path: secret/apim}}}}\n"
+        ),
     )
 
     ended = given.run("apply", "--sandbox", "--yes", "--verify")
@@ -659,7 +707,10 @@ def test_two_subaccounts_may_have_the_same_path_in_a_vault_of_each(desk: Desk) -
     second = first.replace("name: prod\n", "name: test\n").replace("  prod:\n", "  test:\n")
     desk.write("specs/prod.yaml", first)
     desk.write(
-        "specs/test.yaml", second.replace(GUID, f"6{GUID[1:]}").replace("finance-prod", "finance-test")
+        "specs/test.yaml",
+        second.replace(GUID, f"6{GUID[1:]}")
+        .replace("finance-prod", "finance-test")
+        .replace("vault.ex", "other.ex"),
     )
 
     assert desk.run("apply", "--sandbox", "--yes").code == 0

@@ -2,6 +2,9 @@
 
 Per Cloud Foundry endpoint: root, token, spaces, instances by at most 200 orgs, keys; each in pages of 5,000. Entitlements:
 token, accounts, assignments; plus one per directory that manages entitlements. Service Manager: token and pages.
+
+Where an instance, or an earlier generation, is not in the runtime that the spec says, the other one is looked at, too,
+if credentials for it are there: as above, without what stands in instances that are not there.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ LONGEST = 8000
 CENTRAL = ["sign in", "accounts", "assignments"]
 FOUNDRY = ["root", "sign in", "spaces", "instances", "keys"]
 MANAGER = ["sign in", "instances", "bindings"]
+ELSEWHERE = {"cloudfoundry": ["sign in", "instances"], "other": ["root", "sign in", "spaces", "instances"]}
+"""What the other runtime is asked for an instance that is not in this one, and nothing of it is there either."""
 
 ENDS = {
     "/oauth/token": "sign in",
@@ -217,17 +222,21 @@ SCENARIOS: dict[str, tuple[dict[str, Place], dict[str, Any], list[str]]] = {
         },
         [*CENTRAL, "directories", "assignments", *FOUNDRY],
     ),
-    "something to create": ({"a": Place(20, 2, missing=30)}, {}, [*CENTRAL, *FOUNDRY, "plans"]),
+    "something to create": (
+        {"a": Place(20, 2, missing=30)},
+        {},
+        [*CENTRAL, *FOUNDRY, "plans", *ELSEWHERE["cloudfoundry"]],
+    ),
     "something to create in three subaccounts": (
         {name: Place(2, 2, missing=3) for name in "abc"},
         {},
-        [*CENTRAL, *FOUNDRY, *["plans"] * 3],
+        [*CENTRAL, *FOUNDRY, *["plans"] * 3, *ELSEWHERE["cloudfoundry"] * 3],
     ),
     "something to create in Service Manager": (
         {"a": Place(2, 2, "other", missing=30)},
         {},
         # What is missing is looked for by name, once.
-        [*CENTRAL, *MANAGER, "instances", "offerings", "plans"],
+        [*CENTRAL, *MANAGER, "instances", "offerings", "plans", *ELSEWHERE["other"]],
     ),
 }
 
@@ -257,7 +266,7 @@ def test_the_requests_of_one_space_come_in_this_order(tmp_path: Path) -> None:
 def test_more_things_of_the_same_kind_cost_no_more_requests(instances: int, tmp_path: Path) -> None:
     _, asked = Landscape(tmp_path, {"a": Place(instances, 2, missing=instances)}).plan()
 
-    assert len(asked) == 9
+    assert len(asked) == 9 + len(ELSEWHERE["cloudfoundry"])
 
 
 @pytest.mark.parametrize("orgs", [1, 190, 200, 201, 401])

@@ -151,7 +151,7 @@ def test_a_key_without_consumers_is_kept_from_when_its_successor_was_made(
     life.done()
     life.days(20)
 
-    assert life.done() == [f"create {KEY}#2"]
+    assert life.done() == [f"create {KEY}#2", f"verify {KEY}#2"]
     life.days(5.1)
     assert life.done() == [f"delete {KEY}#1"]
     assert life.keys() == ["transport-2"]
@@ -462,3 +462,331 @@ def test_a_new_key_with_the_secret_of_the_old_one_is_spoken_of(tmp_path: Path, r
             "does not renew it; a new instance would"
         ),
     )
+
+
+# --- old keys go on their own day ------------------------------------------------------------------------
+
+
+def noted(life: Life, fact: Fact, notes: dict[str, str | None]) -> None:
+    """Write notes beside a key, as another run would."""
+    planned = life.bench.plan(life.spec)
+    driver = cast("KeyDriver", key_kind.KIND.drivers[fact.runtime])
+    subaccount = planned.prepared.wanted.subaccounts["prod"]
+    driver.note(planned.platform.door(driver.service, subaccount), fact, notes)
+
+
+def unanswered(life: Life) -> None:
+    """No API answers from now on; the platform itself does."""
+    life.bench.sandbox.faults.add(
+        {"do": "status", "status": 500, "match": {"host": "*", "path": "/apiportal/"}}
+    )
+
+
+def refusing(life: Life) -> None:
+    life.bench.sandbox.faults.add(
+        {"do": "status", "status": 403, "match": {"host": "*", "path": "/apiportal/"}}
+    )
+
+
+def test_old_keys_go_after_their_own_successors_when_every_run_makes_another(
+    tmp_path: Path, runtime: str
+) -> None:
+    life = begun(tmp_path, runtime, "{rotate_after: 5d, keep_old_for: 1d}")
+    life.done()
+    for number in range(2, 7):
+        life.days(7)
+        steps = life.done(only_due=True)
+        gone = [f"delete {KEY}#{number - 2}"] if number > 2 else []
+        assert steps == [f"create {KEY}#{number}", f"verify {KEY}#{number}", *gone]
+        assert life.keys() == [f"transport-{one}" if one > 1 else "transport" for one in (number - 1, number)]
+
+
+def test_old_keys_go_though_the_rotation_is_left_to_a_later_run(tmp_path: Path) -> None:
+    life = begun(tmp_path, "cloudfoundry", "{rotate_after: 5d, keep_old_for: 1d}")
+    life.done()
+    life.days(7)
+    life.done()
+    life.days(7)
+
+    planned = life.plan(at_most=0)[KEY]
+    assert (planned.action, [one.name for one in planned.retired]) == (Action.RETIRE, ["transport"])
+    assert life.done(at_most=0, only_due=True) == [f"delete {KEY}#1"]
+
+
+def test_a_new_key_without_consumers_that_is_no_use_is_nobodys_successor(
+    tmp_path: Path, runtime: str
+) -> None:
+    life = begun(tmp_path, runtime, "{rotate_after: 5d, keep_old_for: 1d}")
+    life.done()
+    life.days(7)
+    life.done()
+    life.days(7)
+    refusing(life)
+    assert life.apply() == {
+        f"create {KEY}#3": "done",
+        f"verify {KEY}#3": "failed",
+        f"delete {KEY}#1": "blocked",
+    }
+
+    life.days(2)
+    said = "transport-2 is kept: transport-3 was no use when it was last tried (forbidden); `apply --verify` tries it again"
+    planned = life.plan()[KEY]
+    assert (planned.action, [one.name for one in planned.retired]) == (Action.RETIRE, ["transport"])
+    assert said in planned.notes
+    assert life.done() == [f"delete {KEY}#1"]
+    assert life.keys() == ["transport-2", "transport-3"]
+
+    life.bench.sandbox.faults.clear()
+    life.days(4)
+    assert life.done() == [f"create {KEY}#4", f"verify {KEY}#4"]
+    life.days(2)
+    assert sorted(one.partition("@")[0] for one in life.done()) == [f"delete {KEY}#2", f"delete {KEY}#3"]
+    assert life.keys() == ["transport-4"]
+
+
+def test_a_new_key_without_consumers_that_cannot_be_tried_is_tried_again_before_the_old_one_goes(
+    tmp_path: Path, runtime: str
+) -> None:
+    life = begun(tmp_path, runtime, "{rotate_after: 9d, keep_old_for: 1d}")
+    life.done()
+    life.days(10)
+    unanswered(life)
+    assert life.apply() == {f"create {KEY}#2": "done", f"verify {KEY}#2": "failed"}
+    assert life.actions() == {}
+
+    life.days(2)
+    assert life.actions() == {KEY: "retire"}
+    reports = life.bench.apply(life.spec)
+    (tried, gone) = reports[-1].outcomes
+    assert (tried.status, gone.status) == (Status.DONE, Status.DONE)
+    assert tried.notes[0].startswith("transport-2 could not be tried, as before (unreachable: ")
+    assert tried.notes[0].endswith("; that says nothing about it, so transport goes all the same")
+    assert life.keys() == ["transport-2"]
+
+
+def test_a_new_key_that_cannot_be_tried_holds_the_old_one_for_an_hour_at_least(tmp_path: Path) -> None:
+    life = begun(tmp_path, "cloudfoundry", "{rotate_after: 9d, keep_old_for: 0m}")
+    life.done()
+    life.days(10)
+    unanswered(life)
+    blocked = {f"verify {KEY}#2": "failed", f"delete {KEY}#1": "blocked"}
+    assert life.apply() == {f"create {KEY}#2": "done", **blocked}
+    assert life.apply() == blocked
+    life.days(0.02)
+    assert life.apply() == blocked
+
+    life.days(0.03)
+    assert life.done() == [f"verify {KEY}#2", f"delete {KEY}#1"]
+
+
+def test_a_new_key_with_consumers_that_cannot_be_tried_reaches_nobody(tmp_path: Path) -> None:
+    life = begun(tmp_path, "cloudfoundry", to_file(tmp_path, "rotate_after: 9d, keep_old_for: 0m"))
+    life.done()
+    life.days(10)
+    unanswered(life)
+    for _ in range(3):
+        assert life.apply()[f"verify {KEY}#2"] == "failed"
+        life.days(1)
+    assert generation_in(tmp_path / "key.json") == 1
+    assert life.keys() == ["transport", "transport-2"]
+
+
+def test_a_new_key_without_consumers_that_was_never_tried_is_tried_before_the_old_one_goes(
+    tmp_path: Path, runtime: str
+) -> None:
+    life = begun(tmp_path, runtime, "{rotate_after: 9d, keep_old_for: 1d}")
+    life.done()
+    life.days(10)
+    life.done()
+    newest = life.plan()[KEY].found
+    assert newest is not None
+    noted(life, newest, {record.VERIFIED: None})
+
+    life.days(2)
+    refusing(life)
+    assert life.apply() == {f"verify {KEY}#2": "failed", f"delete {KEY}#1": "blocked"}
+    assert life.actions() == {}
+    assert life.keys() == ["transport", "transport-2"]
+
+
+def test_a_key_that_is_not_to_be_tried_is_not(tmp_path: Path) -> None:
+    life = begun(tmp_path, "cloudfoundry", "{rotate_after: 9d, keep_old_for: 1d, verify: false}")
+    life.done()
+    life.days(10)
+    refusing(life)
+    assert life.done() == [f"create {KEY}#2"]
+    life.days(2)
+    assert life.done() == [f"delete {KEY}#1"]
+
+
+@pytest.mark.parametrize(("keep", "after"), [("0m", 0.0), ("1h", 0.05)])
+def test_a_shorter_time_counts_for_old_keys_that_have_their_day_already(
+    tmp_path: Path, runtime: str, keep: str, after: float
+) -> None:
+    life = begun(tmp_path, runtime, to_file(tmp_path, "rotate_after: 20d, keep_old_for: 15d"))
+    life.done()
+    life.days(20)
+    life.done()
+    rewritten(life, runtime, to_file(tmp_path, f"rotate_after: 20d, keep_old_for: {keep}"))
+    asked = frozenset({Address.parse(KEY)})
+    life.done(reapply=asked, only_due=True)
+    life.days(after)
+    life.apply(only_due=True)
+
+    assert generation_in(tmp_path / "key.json") == 3
+    assert life.keys() == ["transport-3"]
+
+
+def test_a_longer_time_changes_nothing_for_old_keys_that_have_their_day_already(
+    tmp_path: Path, runtime: str
+) -> None:
+    life = begun(tmp_path, runtime, to_file(tmp_path))
+    life.done()
+    life.days(20)
+    life.done()
+    rewritten(life, runtime, to_file(tmp_path, "rotate_after: 20d, keep_old_for: 15d"))
+    life.days(4.9)
+    assert life.actions() == {}
+    life.days(0.2)
+    assert life.actions() == {KEY: "retire"}
+
+
+def test_a_shorter_time_waits_for_the_last_consumer(tmp_path: Path) -> None:
+    life = begun(tmp_path, "cloudfoundry", to_file(tmp_path))
+    life.done()
+    life.days(20)
+    life.done()
+    folder = tmp_path / "late"
+    more = (
+        f"{{rotate_after: 20d, keep_old_for: 0m, deliver: {{main: {{file: {{path: {tmp_path}/key.json}}}}, "
+    )
+    more += f"late: {{file: {{path: {folder}/key.json}}}}}}}}"
+    rewritten(life, "cloudfoundry", more)
+
+    life.apply()
+    assert life.keys() == ["transport", "transport-2"]
+    folder.mkdir()
+    life.done()
+    life.apply()
+    assert life.keys() == ["transport-2"]
+
+
+# --- what a delivery holds when its key is gone ----------------------------------------------------------
+
+
+def taken_away(life: Life, name: str) -> None:
+    """As somebody deletes a key at the platform."""
+    with life.bench.sandbox.hold() as world:
+        for table in ("cf.service_credential_bindings", "sm.bindings"):
+            rows = world.table(table)
+            for guid in [guid for guid, row in rows.items() if row["name"] == name]:
+                del rows[guid]
+
+
+@pytest.mark.parametrize("due", [False, True])
+def test_nobody_is_blamed_for_what_a_lost_key_left_behind(tmp_path: Path, runtime: str, due: bool) -> None:
+    life = begun(tmp_path, runtime, to_file(tmp_path))
+    life.done()
+    life.days(20)
+    life.done()
+    taken_away(life, "transport-2")
+    if due:
+        change = life.plan()[MAIN]
+        assert (
+            change.reason == "the key it holds (generation 2) is gone; it is given the one that is made now"
+        )
+        assert [(one.path, one.before, one.after) for one in change.fields] == [
+            ("key", "generation 2, gone", "generation 2, made now")
+        ]
+        life.done()
+        assert life.actions() == {}
+        return
+    rewritten(life, runtime, to_file(tmp_path, "keep_old_for: 5d"))
+
+    change = life.plan()[MAIN]
+    assert (change.action, change.reason) == (
+        Action.UPDATE,
+        "the key it holds (generation 2) is gone, and the receipt for it with that",
+    )
+    assert [(one.path, one.before, one.after) for one in change.fields] == [
+        ("key", "generation 2, gone", "generation 1")
+    ]
+    life.done()
+    assert life.actions() == {}
+
+
+def test_a_delivery_of_a_key_that_is_made_anew_says_so(tmp_path: Path, runtime: str) -> None:
+    life = begun(tmp_path, runtime, to_file(tmp_path))
+    life.done()
+    taken_away(life, "transport")
+
+    change = life.plan()[MAIN]
+    assert (change.action, change.reason) == (
+        Action.UPDATE,
+        "the key it holds (generation 1) is gone; it is given the one that is made now",
+    )
+    assert [(one.path, one.before, one.after) for one in change.fields] == [
+        ("key", "generation 1, gone", "generation 1, made now")
+    ]
+    life.done()
+    assert life.actions() == {}
+
+
+# --- a name is no reason for a new key -------------------------------------------------------------------
+
+SETTINGS = """\
+      NAME:
+        service: sandbox-config
+        plan: standard
+        runtime: RUNTIME
+        parameters: {size: SIZE}
+        keys: {k: KEY}
+"""
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_new_name_makes_no_key_stale(tmp_path: Path, runtime: str, stale: bool) -> None:
+    def says(name: str, size: int, key: str) -> str:
+        text = SETTINGS.replace("NAME", name).replace("RUNTIME", runtime)
+        return HEAD + text.replace("SIZE", str(size)).replace("KEY", key)
+
+    def remarked() -> bool:
+        return any("older than its instance's last change" in one for one in life.plan()[address].notes)
+
+    life = begun(tmp_path, runtime, "")
+    life.bench.write(says("settings", 1, "{}"))
+    life.done()
+    life.days(1)
+    if stale:  # more was changed before the name is
+        life.bench.write(says("settings", 2, "{}"))
+        life.done()
+        life.days(1)
+    size = 2 if stale else 1
+    address = "key:prod/other/k"
+    for name, before in (("other", "settings"), ("third", "other")):
+        address = f"key:prod/{name}/k"
+        text = says(name, size, "{}").replace(
+            f"      {name}:\n", f"      {name}:\n        renamed_from: {before}\n"
+        )
+        life.bench.write(text)
+        life.done()
+        life.days(1)
+        assert remarked() is stale
+        life.bench.write(text.replace("{k: {}}", "{k: {reissue_stale: true}}"))
+        assert life.actions() == ({address: "rotate"} if stale else {})
+
+    life.bench.write(says("third", size + 1, "{}"))
+    life.done()
+    assert remarked()
+
+
+def test_an_old_key_that_could_be_given_no_day_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "consumer"
+    folder.mkdir()
+    life = begun(tmp_path, "cloudfoundry", to_file(folder))
+    life.done()
+    life.days(20)
+    folder.rename(tmp_path / "away")
+
+    said = [one.error for one in life.bench.apply(life.spec)[-1].outcomes if one.step.verb == "date"]
+    assert said == [f"transport gets no day yet: needs {MAIN}"]

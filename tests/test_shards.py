@@ -413,6 +413,22 @@ def test_what_are_not_all_parts_of_one_whole_is_answered_in_words(twenty: Desk) 
     assert said("specs/prod.yaml")[0] == 64
 
 
+def test_a_part_that_is_applied_without_the_whole_says_so(twenty: Desk) -> None:
+    more = ", instances: {settings: {tags: [blue]}}"
+    twenty.write("specs/prod.yaml", landscape(20, more, each=2))
+    files = saved(twenty, 2)
+    assert twenty.run("report", "merge", *files, "--out", "whole.json").code == 0
+
+    alone = twenty.run("apply", files[0])
+    approved = twenty.run("apply", files[1], "--approved", "whole.json")
+    nothing = twenty.run("apply", "--shard", "1/2", "--sandbox", "--yes")
+
+    said = "shard 1/2 is applied without --approved: quota and the share of deletions were judged by this part alone"
+    assert (alone.code, approved.code, nothing.code) == (0, 0, 0)
+    assert alone.err.startswith(said)
+    assert "without --approved" not in approved.err + nothing.err
+
+
 def test_a_plan_that_is_not_the_approved_one_is_refused(twenty: Desk) -> None:
     files = saved(twenty, 2)
     assert twenty.run("report", "merge", *files, "--out", "approved.json").code == 0

@@ -410,6 +410,8 @@ def test_a_check_in_text_is_one_line(in_sync: Desk) -> None:
         (("--every", "5s"), "--every: 5s is too often; once a minute (1m) is the most"),
         (("--every", "soon"), "--every: 'soon' is no duration"),
         (("--every", "1000000h"), "--every: '1000000h' is longer than anything lasts here"),
+        (("--every", "99999w"), "--every: 99999w is longer than 52w, which is the most"),
+        (("--every", "53w"), "--every: 53w is longer than 52w, which is the most"),
         (("--every", "15m", "--metrics", "x.prom"), "--metrics is for one check: leave out --every"),
         (("--every", "15m", "--format", "html"), "--every prints a line for each check"),
         (("--every", "15m", "--listen", "example.com:1"), "--listen: example.com is no IP address"),

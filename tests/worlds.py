@@ -10,6 +10,7 @@ from btp_reconcile import pipeline
 from btp_reconcile.cli.world import read_outside, rehearse, within_sandbox
 from btp_reconcile.core.sink import Around
 from btp_reconcile.core.view import Policy
+from btp_reconcile.edges import files
 from btp_reconcile.edges.access import Platform
 from btp_reconcile.edges.client import Client
 from btp_reconcile.edges.clock import MovingClock, WallClock
@@ -71,6 +72,7 @@ class Bench:
                 self.environment,
                 check=lambda url: client.check("sink", url),
                 folder=lambda path: str(Path(path).absolute()),
+                read=files.whole,
                 commands=True,
                 now=WallClock().now,
             )

@@ -18,6 +18,7 @@ from btp_reconcile.core.errors import Refused, SpecError, UsageError
 from btp_reconcile.core.keys import keys_json
 from btp_reconcile.core.shards import Shard
 from btp_reconcile.core.view import Policy
+from btp_reconcile.edges import files
 from btp_reconcile.views import junit, metrics as measured, sarif, service as lines
 
 if TYPE_CHECKING:
@@ -253,13 +254,9 @@ def code_of(error: BaseException) -> int:
 
 def read_baseline(file: str) -> dict[str, Any]:
     try:
-        text = Path(file).read_text(encoding="utf-8")
+        data = json.loads(files.whole(file))
     except OSError as error:
         raise UsageError(f"--baseline: {file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        text = ""
-    try:
-        data = json.loads(text)
     except (ValueError, RecursionError):
         data = None
     if said := baselines.problem(data):

@@ -238,7 +238,7 @@ def reset(state: str | None) -> int:
 
 def advance(duration: str, state: str | None) -> int:
     """Let time pass there: keys age, certificates end, tokens expire."""
-    seconds = span(duration, "DURATION")
+    seconds = span(duration, "DURATION", "520w")
     sandbox = open_sandbox(state)
     with sandbox.hold() as world:
         if world.mode == "seconds":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from btp_reconcile.cli import talk, written
 from btp_reconcile.core.errors import HostRefused, PlatformError, UsageError
 from btp_reconcile.core.model import Secret
-from btp_reconcile.edges import hosts
+from btp_reconcile.edges import files, hosts
 from btp_reconcile.edges.calls import Call
 from btp_reconcile.edges.client import Client
 from btp_reconcile.views import notice
@@ -129,7 +129,7 @@ class Notifier:
 def _read(file: Path) -> notice.State | None:
     """The state that was told last; None: nobody was told yet. Raises UsageError for another kind of file."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(files.whole(file))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -14,6 +14,7 @@ from btp_reconcile.core.errors import Refused, UsageError
 from btp_reconcile.core.model import Address, Problem
 from btp_reconcile.core.shards import Shard
 from btp_reconcile.core.view import AT_MOST, Policy
+from btp_reconcile.edges import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +43,8 @@ class Promise:
     only_due: bool = False
     shard: str = ""
     """Which part of the specs, like `3/16`; empty: all."""
+    sandbox_deliver: tuple[str, ...] = ()
+    """Sinks that are delivered to even in a rehearsal."""
 
     @property
     def part(self) -> Shard | None:
@@ -93,11 +96,10 @@ def merged(specs: Sequence[str]) -> dict[str, Any] | None:
 def _read(file: str) -> dict[str, Any]:
     """A file that this program wrote, whole. Raises UsageError."""
     try:
-        with Path(file).open(encoding="utf-8") as stream:
-            saved = json.load(stream)
+        saved = json.loads(files.whole(file))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # what is not UTF-8 too
         saved = None
     if not isinstance(saved, dict) or saved.get("format") != report.FORMAT:
         raise UsageError(f"{file} is no plan file: `reconcile plan --out {file}` writes one")
@@ -113,7 +115,10 @@ def _read(file: str) -> dict[str, Any]:
 def is_one(file: str) -> bool:
     """Does this file look like a saved plan?"""
     try:
-        with Path(file).open(encoding="utf-8") as stream:
+        path = Path(file)
+        if not path.is_file():  # to look into a pipe would take something out of it, or never end
+            return False
+        with path.open(encoding="utf-8") as stream:
             return f'"format": "{report.FORMAT}"' in stream.read(200)
     except (OSError, ValueError):
         return False
@@ -139,6 +144,7 @@ def promise(saved: Mapping[str, Any], file: str) -> Promise:
         or any(not isinstance(said.get(one), bool) for one in ("prune", "sandbox"))
         or type(said.get("at_most")) is not int
         or not _is_shard(said.get("shard", ""))
+        or not _are_sinks(said.get("sandbox_deliver", []))
         or not isinstance(saved.get("digest"), str)
         or not isinstance(saved.get("changes"), list)
     ):
@@ -153,6 +159,7 @@ def promise(saved: Mapping[str, Any], file: str) -> Promise:
         said["sandbox"],
         said["at_most"],
         shard=said.get("shard", ""),
+        sandbox_deliver=tuple(said.get("sandbox_deliver", ())),
     )
 
 
@@ -171,6 +178,10 @@ def _is_shard(text: Any) -> bool:
         return not text or str(Shard.parse(text)) == text
     except (TypeError, ValueError):
         return False
+
+
+def _are_sinks(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(one, str) for one in names)
 
 
 def whole(files: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -14,15 +14,16 @@ from btp_reconcile.cli import look, planfile, talk
 from btp_reconcile.cli.hide import Hidden, hidden, within
 from btp_reconcile.cli.planfile import Promise
 from btp_reconcile.cli.world import Setting, asking
-from btp_reconcile.core import report
+from btp_reconcile.core import diff, report
 from btp_reconcile.core.clocks import CLOCK
 from btp_reconcile.core.errors import SpecError, UsageError
 from btp_reconcile.core.keys import keys_json, keys_text
-from btp_reconcile.core.model import Address
+from btp_reconcile.core.model import Address, Problem
 from btp_reconcile.core.shards import MANY
 from btp_reconcile.core.times import SECONDS
 from btp_reconcile.core.verdict import verdicts_exit, verdicts_json, verdicts_text
 from btp_reconcile.core.view import AT_MOST, Policy
+from btp_reconcile.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from btp_reconcile.core.model import Report
     from btp_reconcile.core.verdict import Verdict
 
+LEFT = "plan/left-to-apply"
+"""Beside a rotation: keys that are not there to be rotated. A note, which changes no exit code."""
+NAMED = 3
+"""How many of them are named."""
 DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
 
 
@@ -126,6 +131,7 @@ def plan(
         at_most,
         shard,
         sandbox=setting.sandbox,
+        sandbox_deliver=setting.sandbox_deliver,
         target=target,
         prune=prune,
         allow=allow,
@@ -209,6 +215,7 @@ def apply(
             at_most,
             shard,
             sandbox=how["sandbox"],
+            sandbox_deliver=how["sandbox_deliver"],
             target=target,
             prune=prune,
             allow=allow,
@@ -223,6 +230,13 @@ def apply(
         promise = planfile.promise(saved, specs[0])
         if how["sandbox"] and not promise.sandbox:
             raise UsageError(f"{specs[0]} was not made with --sandbox, and is not applied there: plan again")
+        planned_for, asked_for = set(promise.sandbox_deliver), set(how["sandbox_deliver"])
+        if asked_for and asked_for != planned_for:
+            made = " ".join(f"--sandbox-deliver {one}" for one in sorted(planned_for))
+            raise UsageError(
+                f"{specs[0]} was made {f'with {made}' if made else 'without --sandbox-deliver'}, and is applied like "
+                "that: leave the option out, or plan again"
+            )
     return _carry_out(promise, saved, specs[0] if saved is not None else "", **how)
 
 
@@ -232,6 +246,7 @@ def _asked(
     shard: str | None,
     *,
     sandbox: bool,
+    sandbox_deliver: Sequence[str] = (),
     target: Sequence[str] = (),
     prune: bool = False,
     allow: Sequence[str] = (),
@@ -250,6 +265,7 @@ def _asked(
         at_most,
         only_due,
         _part(shard, prune=prune),
+        tuple(sandbox_deliver),
     )
 
 
@@ -297,6 +313,8 @@ def _carry_out(
     deadline = span(timeout, "--timeout")
     setting = Setting(**where)
     setting.sandbox = promise.sandbox
+    if saved is not None:
+        setting.sandbox_deliver = promise.sandbox_deliver
     asks = sys.stdin is not None and sys.stdin.isatty() and not yes and saved is None
     if not (yes or asks or saved is not None or os.environ.get("CI") == "true"):
         raise UsageError("nobody can be asked here: say --yes, give a plan file, or set CI=true")
@@ -315,6 +333,8 @@ def _carry_out(
                 prepared = pipeline.prepare(promise.specs, world, promise.part)
                 policy = replace(promise.policy(), alone=approved is None)
                 planned = pipeline.make_plan(prepared, world, policy)
+            if promise.only_due and not policy.reapply:
+                planned = _with_what_is_left(planned, policy)
             what = hidden(planned.prepared.wanted, world)
             if saved is None:
                 known(planned, promise.policy())
@@ -322,9 +342,15 @@ def _carry_out(
                 planfile.keep(planned, saved, file)
             if approved is not None:
                 planfile.approve(approved, planned)
+            elif promise.shard and not promise.only_due and planned.plan.steps:
+                talk.say(
+                    f"shard {promise.shard} is applied without --approved: quota and the share of deletions were judged "
+                    "by this part alone, and not by the whole; `reconcile report merge` judges that"
+                )
             worth = any(one.notes for one in planned.plan.changes)
             if format_ == "text" and promise.only_due and planned.plan.quiet and not worth:
                 talk.lines([("green", f"Nothing is due: {_count(len(prepared.wanted.of('key')), 'key')}.")])
+                talk.lines([("yellow", one.message) for one in planned.prepared.warnings if one.code == LEFT])
             elif format_ == "text":
                 _show_plan(planned, format_, what, brief=True)
             reports: list[Report] = []
@@ -359,6 +385,22 @@ def _carry_out(
                 talk.say("what was waited for is at rest; run again for what follows from it")
             codes = (report.apply_exit(planned.plan, reports), verdicts_exit(tried or ()))
             return next((code for code in report.WORST_FIRST if code in codes), report.DONE)
+
+
+def _with_what_is_left(planned: pipeline.Planned, policy: Policy) -> pipeline.Planned:
+    """Who reads nothing but what a nightly `rotate --due` says should learn of keys that nobody has any more."""
+    prepared = planned.prepared
+    everything = diff.compare(
+        prepared.wanted, planned.facts, KINDS, prepared.catalogue, replace(policy, only_due=False)
+    )
+    left = diff.left_to_apply(everything.view, {one.address for one in planned.plan.changes if one.acts})
+    if not left:
+        return planned
+    named = ", ".join(map(str, left[:NAMED])) + (f" and {len(left) - NAMED} more" if left[NAMED:] else "")
+    are, mends = ("is", "it") if len(left) == 1 else ("are", "them")
+    said = f"{_count(len(left), 'key')} {are} missing or not at a consumer ({named}): `reconcile apply` mends {mends}"
+    warnings = (*prepared.warnings, Problem(LEFT, said))
+    return replace(planned, prepared=replace(prepared, warnings=warnings))
 
 
 def keys(specs: Sequence[str], *, target: Sequence[str], format_: str, log_format: str, **where: Any) -> int:
@@ -432,11 +474,14 @@ def show(specs: Sequence[str], format_: str, *, detailed_exitcode: bool, max_siz
     return code
 
 
-def span(text: str, option: str) -> float:
-    """A duration of the command line in seconds. Raises UsageError for what is none."""
+def span(text: str, option: str, most: str = "52w") -> float:
+    """A duration of the command line in seconds. Raises UsageError for what is none, or longer than `most`."""
     match = DURATION.fullmatch(text)
     if match is None:
         long = re.fullmatch(r"[0-9]{7,}[smhdw]", text, re.ASCII)
         wrong = "longer than anything lasts here" if long else "no duration"
         raise UsageError(f"{option}: {text!r} is {wrong}; write 90s, 30m, 2h or 20d")
-    return float(match.group(1)) * SECONDS[match.group(2)]
+    found = float(match.group(1)) * SECONDS[match.group(2)]
+    if found > int(most[:-1]) * SECONDS[most[-1]]:
+        raise UsageError(f"{option}: {text} is longer than {most}, which is the most")
+    return found

@@ -20,7 +20,7 @@ from btp_reconcile.core import report
 from btp_reconcile.core.errors import Blame, PlatformError, UsageError
 from btp_reconcile.core.resolve import api_of_landscape
 from btp_reconcile.core.sink import Around
-from btp_reconcile.edges import load
+from btp_reconcile.edges import files, load
 from btp_reconcile.edges.clock import MovingClock, WallClock
 from btp_reconcile.edges.consumers import Consumers, Rehearsed
 from btp_reconcile.pipeline import World
@@ -197,6 +197,7 @@ class Setting:
             environment,
             check=lambda url: client.check("sink", url),
             folder=lambda path: str(Path(path).expanduser().absolute()),
+            read=lambda path: files.whole(path, load.MAX_BYTES),
             commands=self.allow_commands,
             now=WallClock().now,  # consumers live in real time, also while the platform is rehearsed
         )
@@ -245,7 +246,7 @@ def open_sandbox(given: str | None, seed: int = 0, time: str = "looks") -> Sandb
 def holds_a_world(path: Path) -> bool:
     """Is this file a sandbox's? Nothing else is ever overwritten or deleted. Raises OSError if it cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(files.whole(path))
     except (ValueError, RecursionError):
         return False
     parts = ("settings", "keys", "faults", "tables")

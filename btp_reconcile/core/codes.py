@@ -128,6 +128,7 @@ CODES: dict[str, str] = {
     "shard/later": "It takes from a key that another shard is to make, and that is not there yet.",
     "plan/stale": "A plan file is not what would be done now.",
     "plan/nothing-to-rotate": "A key that is to be made anew is not there yet.",
+    "plan/left-to-apply": "Warning: `rotate --due` leaves a key as it is that is missing, or not at a consumer.",
     "plan/unknown-address": "An address on the command line that nothing has.",
     "safety/protected": "Something protected would be deleted or replaced.",
     "safety/would-be-lost": "An instance would be deleted with keys in it that are not ours.",

@@ -23,7 +23,7 @@ from btp_reconcile.core.model import (
 from btp_reconcile.core.view import Policy, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from btp_reconcile.core.catalogue import Catalogue
     from btp_reconcile.core.kind import Kind
@@ -129,6 +129,37 @@ def _targeted(changes: tuple[Change, ...], view: View) -> tuple[Change, ...]:
         if not more:
             return tuple(change for change in changes if change.address in wanted)
         wanted |= more
+
+
+def left_to_apply(everything: View, worked_on: Collection[Address]) -> tuple[Address, ...]:
+    """Keys that are missing, or not at a consumer, and that a plan which works on these alone leaves as they are."""
+    return tuple(
+        address
+        for address, change in everything.changes.items()
+        if address.kind == "key"
+        and address not in worked_on
+        and address.subaccount not in everything.wanted.theirs
+        and not change.gate
+        and (
+            change.action is Action.CREATE
+            or any(
+                _lacks_its_key(one, change)
+                for consumer in everything.consumers.get(address, ())
+                if consumer.address not in worked_on
+                and (one := everything.changes.get(consumer.address)) is not None
+            )
+        )
+    )
+
+
+def _lacks_its_key(consumer: Change, key: Change) -> bool:
+    """Would this consumer be given what it has lost? A destination that differs in something else is not counted."""
+    if not consumer.acts or consumer.action not in {Action.CREATE, Action.UPDATE, Action.ADOPT}:
+        return False
+    if consumer.address.kind == "delivery" or consumer.found is None:
+        return True
+    newest = key.found.id if key.found is not None else ""
+    return newest not in {held.id for held in consumer.found.attributes.get("keys", ())}
 
 
 # --- is it the right place ------------------------------------------------------------------------------

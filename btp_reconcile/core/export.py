@@ -92,6 +92,9 @@ class _Here:
 
     def entitlements(self) -> None:
         said = {one.address.path[1:] for one in self.resources if _explicit(one)}
+        comes_along = {
+            one.address.path[1:] for one in self.resources if one.address.kind == "entitlement"
+        } - said
         pairs: dict[tuple[str, str], list[Fact]] = defaultdict(list)
         for fact in self.of("entitlement"):
             if fact.attributes.get("assigned") or not fact.attributes.get("known", True):
@@ -117,7 +120,11 @@ class _Here:
                 self.leave(f"entitlement {name}", "its name cannot stand in a spec")
             else:
                 counted = attributes["numeric"] and attributes["amount"]
-                self.written.entitlements[pair[0]][pair[1]] = attributes["amount"] if counted else True
+                amount = attributes["amount"] if counted else True
+                if (
+                    pair not in comes_along or amount > 1
+                ):  # an instance of these specs asks for 1, or that it is there
+                    self.written.entitlements[pair[0]][pair[1]] = amount
 
     def _assigned(self, service: str, plan: str) -> bool:
         """Would an instance of it find its entitlement as it wants it, or is nothing known of entitlements?"""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from btp_reconcile.core import marks, record, report
 from btp_reconcile.core.fingerprint import epoch
 from btp_reconcile.core.model import Phase
-from btp_reconcile.core.rotation import jitter
+from btp_reconcile.core.rotation import day_of, days, jitter
 from btp_reconcile.core.times import about, day, words as _day
 from btp_reconcile.core.verdict import Word
+from btp_reconcile.core.view import CONSUMERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ def keys_json(wanted: Wanted, facts: Facts, now: float, targets: Sequence[Addres
         found = generations.get(key.address, [])
         if not found:
             rows.append({"address": str(key.address), "state": "absent" if key.absent else "missing"})
-        rows.extend(_row(key, fact, found[-1], now) for fact in found)
+        rows.extend(_row(key, fact, found, wanted, now) for fact in found)
     return {"format": FORMAT, "version": VERSION, "now": record.moment(now), "keys": rows}
 
 
@@ -68,7 +69,32 @@ def _generations(wanted: Wanted, facts: Facts) -> dict[Address, list[Fact]]:
     return found
 
 
-def _row(key: Resource, fact: Fact, newest: Fact, now: float) -> dict[str, Any]:
+def _kept_until(
+    key: Resource, fact: Fact, generations: Sequence[Fact], wanted: Wanted, now: float
+) -> float | None:
+    """The day from which an old one may be deleted, as a plan reckons it."""
+    newest = generations[-1]
+    if fact.id == newest.id:
+        return None
+    consumers = [
+        one.address
+        for one in wanted.resources
+        if one.address.kind in CONSUMERS
+        and key.address in one.requires
+        and not (one.absent or one.observe_only)
+    ]
+    if consumers:
+        counts = day_of(fact, newest, consumers, key.keep_old_for, now)
+        return record.retire_after(fact) if counts is None else counts
+    if key.absent or key.observe_only:
+        return None
+    return days(generations, key.keep_old_for, now)[fact.id]
+
+
+def _row(
+    key: Resource, fact: Fact, generations: Sequence[Fact], wanted: Wanted, now: float
+) -> dict[str, Any]:
+    newest = generations[-1]
     made, ends = epoch(fact.created_at), record.not_after(fact)
     proof = record.proof_of(fact)
     state = {Phase.PENDING: "pending", Phase.BROKEN: "broken"}.get(fact.phase)
@@ -91,7 +117,7 @@ def _row(key: Resource, fact: Fact, newest: Fact, now: float) -> dict[str, Any]:
         row |= {"not_after": record.moment(ends), "ends_in_seconds": int(ends - now)}
     if fact.id == newest.id and key.rotate_after is not None and made is not None:
         row["rotation_due"] = record.moment(made + key.rotate_after - jitter(key))
-    if (retire := record.retire_after(fact)) is not None and fact.id != newest.id:
+    if (retire := _kept_until(key, fact, generations, wanted, now)) is not None:
         row["retire_after"] = record.moment(retire)
     if proof is not None and proof.verdict in set(Word):  # anybody may write beside a key
         row["verified"] = {"at": record.moment(epoch(proof.at) or now), "verdict": proof.verdict}

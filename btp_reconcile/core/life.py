@@ -564,6 +564,9 @@ def _anew(
     now = life.retire_by_itself and resource.keep_old_for == 0
     retired = tuple(generations) if now else gone
     served = bool(view.consumers.get(resource.address))
+    alone = life.anew is Action.ROTATE and not served
+    if alone and not now:  # what has consumers is decided on once these were compared: see `rotation.settled`
+        retired += tuple(one for one in rotation.outlived(resource, view) if one not in retired)
     kept = "" if newest in retired else _kept(newest, resource, life, served=served)
     return Change(
         resource.address,
@@ -575,6 +578,7 @@ def _anew(
         next_generation(resource, view, generations, place),
         retired=retired,
         notes=(kept,) if kept else (),
+        proven=alone and bool(resource.spec.get("verify", True)),
     )
 
 
@@ -607,7 +611,7 @@ def _retired(
     life: Life,
     fields: tuple[FieldChange, ...],
 ) -> Change:
-    old = tuple(generations[:-1])
+    old = generations[:-1]
     unknown = any(one.seen is Seen.UNKNOWN for one in fields)
     keep = Change(
         resource.address,
@@ -629,19 +633,36 @@ def _retired(
     keep = replace(keep, notes=(*keep.notes, *_still_called(old, resource)))
     if view.consumers.get(resource.address):
         return keep  # what becomes of the old ones is known once they were compared: see `rotation.settled`
-    names = ", ".join(sorted(fact.name for fact in old))
-    are = "are" if len(old) > 1 else "is"
-    if rotation.refused(newest):
-        return replace(keep, notes=(*keep.notes, rotation.no_use(names, are, newest)))
-    allow = "" if life.retire_by_itself else f"--allow {resource.address}"
-    since = fingerprint.epoch(newest.created_at)
-    due = since is not None and since + resource.keep_old_for <= view.policy.now
-    if not due:
-        until = (since or view.policy.now) + resource.keep_old_for
-        note = f"{names} {are} superseded and kept until {times.day(until)}"
-        return replace(keep, notes=(*keep.notes, f"{note}; after that {allow} deletes" if allow else note))
+    return _superseded(keep, resource, newest, generations, view, life)
+
+
+def _superseded(
+    keep: Change, resource: Resource, newest: Fact, generations: list[Fact], view: View, life: Life
+) -> Change:
+    """Each old generation goes so long after its successor was made."""
+    now, allow = view.policy.now, "" if life.retire_by_itself else f"--allow {resource.address}"
+    days = rotation.days(generations, resource.keep_old_for, now)
+    later: dict[float | None, list[Fact]] = {}
+    over: list[Fact] = []
+    for one in generations[:-1]:
+        at = days[one.id]
+        if at is None or at > now:
+            later.setdefault(at, []).append(one)
+        else:
+            over.append(one)
+    notes = list(keep.notes)
+    for at, some in later.items():
+        names, are = _named(some)
+        if at is None:
+            notes.append(rotation.no_use(names, are, newest))
+        else:
+            note = f"{names} {are} superseded and kept until {times.day(at)}"
+            notes.append(f"{note}; after that {allow} deletes" if allow else note)
+    names, are = _named(over)
+    if not over:
+        return replace(keep, notes=tuple(notes))
     if allow and str(resource.address) not in view.policy.allow:
-        return replace(keep, notes=(*keep.notes, f"{names} {are} superseded; {allow} deletes"))
+        return replace(keep, notes=(*notes, f"{names} {are} superseded; {allow} deletes"))
     if resource.protect:
         view.object(
             "safety/protected",
@@ -649,7 +670,18 @@ def _retired(
             resource,
             "say protect: false in the spec if the old one may really go",
         )
-    return replace(keep, action=Action.RETIRE, reason=f"superseded by {newest.name}", retired=old)
+    return replace(
+        keep,
+        action=Action.RETIRE,
+        reason=f"superseded by {newest.name}",
+        retired=tuple(over),
+        notes=tuple(notes),
+        proven=not allow and rotation.tried_first(resource, over, view),
+    )
+
+
+def _named(old: Sequence[Fact]) -> tuple[str, str]:
+    return ", ".join(sorted(one.name for one in old)), "are" if len(old) > 1 else "is"
 
 
 def _failed(fact: Fact) -> tuple[str, ...]:

@@ -7,6 +7,11 @@ Foundry a note is an annotation `btp-reconcile-<name>`, in Service Manager a lab
     verified       v1;at=<time>;verdict=ok;scopes=<digest>
     to-<10 hex>    v1;at=<time>;of=<address>;config=…;version=…;digest=…;place=…     one receipt per consumer
     retire-after   2026-12-21T10:00:00Z                   on a superseded key: from then on it may be deleted
+
+And one beside an instance, because a new name is an operation on it like any other, and no reason for new keys:
+
+    only-named     v1;at=<time>;before=<time>             our operation that changed name, labels or tags alone, and
+                                                          when more was changed last before it
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from btp_reconcile.core.fingerprint import epoch
+from btp_reconcile.core.fingerprint import NEAR, epoch
 from btp_reconcile.core.times import date
 
 if TYPE_CHECKING:
@@ -31,6 +36,7 @@ NO_CERTIFICATE = "none"
 VERIFIED = "verified"
 RETIRE_AFTER = "retire-after"
 RECEIPT = "to-"
+ONLY_NAMED = "only-named"
 _SAFE = ":/ @+,=!$&'()*~"
 _LONGEST_ADDRESS = 90
 _LONGEST_VERSION = 64
@@ -160,6 +166,28 @@ def ends_noted(fact: Fact) -> bool:
 def retire_after(fact: Fact) -> float | None:
     """From when on it may be deleted, in epoch seconds; None while a consumer may still use it."""
     return epoch(fact.record.get(RETIRE_AFTER, ""))
+
+
+def named_text(at: str, before: Fact) -> str:
+    """That an operation changes no more of an instance than what it is called. `before`: as it was until then."""
+    return _line({"at": at, "before": changed_at(before)})
+
+
+def changed_at(instance: Fact) -> str:
+    """When more was changed of an instance than what it is called, as far as its last operation says; empty: never.
+
+    Cloud Foundry's operation is known exactly when the note is written. Service Manager's begins with the request that
+    carries the note, so one made about then is believed to be ours.
+    """
+    operation = instance.operation
+    if operation is None or (operation.type, operation.state) != ("update", "succeeded"):
+        return ""
+    fields = _fields(instance.record.get(ONLY_NAMED, ""))
+    at, noted = epoch(operation.at), epoch(fields.get("at", ""))
+    if at is None or noted is None:
+        return operation.at
+    near = NEAR if instance.runtime == "other" else (0.0, 0.0)
+    return fields.get("before", "") if near[0] <= at - noted <= near[1] else operation.at
 
 
 def _line(fields: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """When a key is made anew because of its age, and when the old one may go. Arithmetic only: time is an input.
 
-A key that nobody is given by us is kept for `keep_old_for` after the newest was made. A key with consumers (deliveries,
+A key that nobody is given by us is kept for `keep_old_for` after its successor was made. A key with consumers (deliveries,
 destinations) has an order of its own: create, verify, give to every consumer, note on the old one when it goes, wait,
 delete. What was reached stands as notes on the keys themselves (`core/record.py`), so any run can go on from there.
 """
@@ -76,10 +76,8 @@ def jitter(resource: Resource) -> float:
 def stale_since(resource: Resource, newest: Fact, view: View) -> float | None:
     """When its instance was changed after the key was made, in epoch seconds; None: it was not."""
     instance = view.by_id.get(("instance", resource.address.subaccount, newest.parent or ""))
-    operation = instance.operation if instance else None
-    if operation is None or (operation.type, operation.state) != ("update", "succeeded"):
-        return None
-    changed, made = epoch(operation.at), epoch(newest.created_at)
+    changed = epoch(record.changed_at(instance)) if instance is not None else None
+    made = epoch(newest.created_at)
     return changed if changed is not None and made is not None and changed > made else None
 
 
@@ -115,14 +113,17 @@ def capped(view: View) -> None:
         change = view.changes[address]
         note = f"due for rotation; left to a later run (at most {allowed} in one, see --at-most)"
         newest = change.found
+        # Who is given keys by us is looked at later; the old ones of all others go on their day.
+        over = () if change.wanted is None or view.consumers.get(address) else outlived(change.wanted, view)
         view.changes[address] = replace(
             change,
-            action=Action.KEEP,
-            reason="in sync",
+            action=Action.RETIRE if over else Action.KEEP,
+            reason=f"superseded by {newest.name}" if over and newest else "in sync",
             fields=(),
             generation=newest.mark.generation if newest and newest.mark else 1,
-            retired=(),
+            retired=over,
             notes=(note,),
+            proven=change.wanted is not None and tried_first(change.wanted, over, view),
         )
 
 
@@ -213,6 +214,47 @@ def _stands(key: Change, changes: Mapping[Address, Change], view: View) -> bool:
 # --- what becomes of the old one ------------------------------------------------------------------------
 
 
+def successors(generations: Sequence[Fact]) -> dict[str, Fact | None]:
+    """Id of each old generation → the next one that can be used; None: it may be the last one that works."""
+    found: dict[str, Fact | None] = {}
+    after: Fact | None = None
+    for number, fact in enumerate(reversed(generations)):
+        if number:
+            found[fact.id] = after
+        if fact.phase is Phase.READY and not refused(fact):
+            after = fact
+    return found
+
+
+def days(generations: Sequence[Fact], keep: float, now: float) -> dict[str, float | None]:
+    """Of what nobody is given by us: id of each old generation → when it goes, `keep` after its successor was made.
+    None: it has no successor.
+    """
+    found: dict[str, float | None] = {}
+    for one, after in successors(generations).items():
+        made = epoch(after.created_at) if after is not None else None
+        unknown = now + 1  # where nobody says when it was made, it is as if that were only now
+        found[one] = None if after is None else (unknown if made is None else made) + keep
+    return found
+
+
+def outlived(resource: Resource, view: View) -> tuple[Fact, ...]:
+    """The old generations, of a key that nobody is given by us, whose day has come."""
+    generations = view.generations.get(resource.address, ())
+    on = days(generations, resource.keep_old_for, view.policy.now)
+    return tuple(one for one in generations[:-1] if (at := on[one.id]) is not None and at <= view.policy.now)
+
+
+def tried_first(resource: Resource, over: Sequence[Fact], view: View) -> bool:
+    """Is the newest tried before these go? If it comes after one of them, and was not seen to work yet."""
+    if not over or not resource.spec.get("verify", True):
+        return False
+    generations = view.generations[resource.address]
+    newest, after = generations[-1], successors(generations)
+    proof = record.proof_of(newest)
+    return (proof is None or not proof.works) and any(after[one.id] == newest for one in over)
+
+
 class Stage(Enum):
     """How far the newest generation of a key has come on its way to the consumers."""
 
@@ -243,17 +285,31 @@ class Grace:
 
 
 def goes_on(old: Fact, key: Address, newest: Fact | None, view: View) -> float | None:
+    """The day on which an old key with consumers goes; None: it has none yet. The newest has none itself."""
+    resource = view.resources.get(key)
+    if newest is None or resource is None or old.id == newest.id:
+        return None
+    consumers = [one.address for one in view.consumers.get(key, ())]
+    return day_of(old, newest, consumers, resource.keep_old_for, view.policy.now)
+
+
+def day_of(old: Fact, newest: Fact, consumers: Collection[Address], keep: float, now: float) -> float | None:
     """The day noted on an old key; None: none is noted, or it was noted before every consumer had the newest.
 
-    Such a day was meant for another successor, which is gone, or somebody else wrote it. The newest has no day itself.
+    Such a day was meant for another successor, which is gone, or somebody else wrote it. It comes earlier if less time
+    is asked for by now: `keep` after the last consumer had the newest. It never comes later.
     """
     at = record.retire_after(old)
-    if at is None or newest is None or old.id == newest.id:
+    if at is None:
         return None
-    given = [record.receipt_of(newest, one.address) for one in view.consumers.get(key, ())]
+    given = [record.receipt_of(newest, one) for one in consumers]
     times = [epoch(newest.created_at), *(epoch(one.at) for one in given if one is not None)]
-    since = [one for one in times if one is not None and one <= view.policy.now]
-    return None if since and at < max(since) else at
+    since = [one for one in times if one is not None and one <= now]
+    if since and at < max(since):
+        return None
+    if not consumers or None in given or len(since) < len(times):  # nobody knows since when all have it
+        return at
+    return min(at, max(since) + keep)
 
 
 def no_use(names: str, are: str, newest: Fact) -> str:
@@ -463,6 +519,7 @@ def spared(view: View) -> None:
             reason="in sync" if idle else change.reason,
             retired=retired,
             notes=(*change.notes, *(_held(*one, "kept") for one in held)),
+            proven=change.proven and not idle,
         )
 
 

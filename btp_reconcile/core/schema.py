@@ -24,6 +24,8 @@ NAME = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 TEXT = r"^[^\u0000-\u001f\u007f]+$"
 PHYSICAL = r"^[^\s\u0000-\u001f\u007f]([^\u0000-\u001f\u007f]*[^\s\u0000-\u001f\u007f])?$"
 DURATION = r"^[0-9]+[mhdw]$"
+PATIENCE = r"^[1-9][0-9]{0,5}[smhdw]$"
+"""How long something is waited for: never not at all, and in seconds too."""
 REGION = r"^[a-z]{2}[0-9]{2}(-[0-9]{3})?$"
 GUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 DESTINATION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
@@ -148,6 +150,7 @@ def _definitions() -> dict[str, Any]:
         "referable": {"type": "string", "pattern": TEXT},
         "path": {"type": "string", "pattern": TEXT},
         "duration": {"type": "string", "pattern": DURATION, "examples": ["30m", "12h", "7d", "4w"]},
+        "patience": {"type": "string", "pattern": PATIENCE, "examples": ["5s", "30s", "2m"]},
         "region": {"type": "string", "pattern": REGION, "examples": ["eu10", "us10", "eu10-004"]},
         "guid": {
             "type": "string",

@@ -157,6 +157,7 @@ class Walker:
             "landscape": self._landscape,
             "region": self._region,
             "duration": self._duration,
+            "patience": self._patience,
             "parameters": self._parameters,
             "words": self._words,
             "free": lambda node, path: (
@@ -583,6 +584,17 @@ class Walker:
             else f"{label(path)} is no duration"
         )
         return self._wrong("spec/duration", said, node, path, "a number and m, h, d or w: 30m, 12h, 7d, 4w")
+
+    def _patience(self, node: Node, path: Path) -> Node:
+        value = node.value
+        if isinstance(value, str) and re.fullmatch(words.PATIENCE, value):
+            return node
+        said = (
+            f"{label(path)} is no duration"
+            if isinstance(value, dict | list)
+            else f"{label(path)} is {shown(value)}"
+        )
+        return self._wrong("spec/duration", said, node, path, "a number above 0 and s, m or h: 5s, 30s, 2m")
 
     # --- free values -------------------------------------------------------------------------------------
 

@@ -75,6 +75,8 @@ class Around:
     """Raises HostRefused unless credentials may be sent to this URL. Called before anything is sent there."""
     folder: Callable[[str], str]
     """A path as a spec writes it → an absolute one. Raises PlatformError where it may not lead."""
+    read: Callable[[str], bytes]
+    """A file's content. Raises OSError, in words, also for what may have no end."""
     commands: bool = False
     """Was `--allow-commands` given?"""
     timeout: float = 30.0
@@ -117,6 +119,9 @@ class Sink(Protocol):
     @property
     def access(self) -> Data | None:
         """JSON Schema of `access.<name>`; None: it needs no access of its own."""
+
+    def located(self, access: Data, folder: str) -> Data:
+        """Its access with every path in it starting at `folder`, which is that of the spec that says so."""
 
     @property
     def extra(self) -> str:

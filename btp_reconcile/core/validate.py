@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from re import search
 from typing import TYPE_CHECKING, Any
 
-from btp_reconcile.core import across, destinations, merge, references, schema as words
+from btp_reconcile.core import across, deliveries, destinations, merge, references, schema as words
 from btp_reconcile.core.errors import SpecError
 from btp_reconcile.core.merge import WRONG, Document, Node, Path
 from btp_reconcile.core.model import Address, Problem, Source
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from btp_reconcile.core.catalogue import Api, Catalogue
     from btp_reconcile.core.kind import Kind
+    from btp_reconcile.core.sink import Sink
 
 __all__ = ["Checked", "Spec", "check"]
 
@@ -36,8 +37,13 @@ class Checked:
     warnings: tuple[Problem, ...] = ()
 
 
-def check(documents: Sequence[Document], kinds: Sequence[Kind], catalogue: Catalogue) -> Checked:
-    """The specs that documents hold. Raises SpecError with every problem, in the order of the files."""
+def check(
+    documents: Sequence[Document], kinds: Sequence[Kind], catalogue: Catalogue, sinks: Sequence[Sink] = ()
+) -> Checked:
+    """The specs that documents hold. Raises SpecError with every problem, in the order of the files.
+
+    `sinks` know which two deliveries go to one place.
+    """
     found, warned = Found(), Found()
     walker = Walker(words.language(kinds), found, warned)
     objections = next((kind.objections for kind in kinds if kind.name == "delivery"), lambda *_: ())
@@ -47,6 +53,7 @@ def check(documents: Sequence[Document], kinds: Sequence[Kind], catalogue: Catal
     declared = [part.declared for part in parts]
     across.check(declared, found)
     destinations.check(declared, catalogue, found, warned)
+    deliveries.check(specs, sinks, objections, found)
     if found.by_place:
         raise SpecError(found.all())
     return Checked(specs, warned.all())

@@ -109,6 +109,13 @@ class Platform:
             return bool(self._cloud_foundry_api(subaccount) and self._cloud_foundry_fields(subaccount))
         return bool(self._key(_section(service), subaccount))
 
+    def unassigned(self, service: str, subaccount: Subaccount) -> bool:
+        """Is all there is a key of the environment, which opens one subaccount and does not say which?"""
+        if service not in ENDPOINT or (service, subaccount.name) in self._entrusted:
+            return False
+        said = self._section_of(service, subaccount).get("service_key")
+        return not said and bool(self._environment.get(KEY_VARIABLES[service]))
+
     def door(self, service: str, subaccount: Subaccount) -> Door:
         """What leads to a service, or to a sink: `sink/vault`."""
         if service.startswith(SINK):

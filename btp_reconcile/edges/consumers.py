@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from btp_reconcile.core import digest
 from btp_reconcile.core.errors import Blame, PlatformError
 from btp_reconcile.core.sink import Held, Identity
+from btp_reconcile.edges import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +144,7 @@ class _Recorder:
 
 def _recorded(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(files.whole(file))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from btp_reconcile.core import recipes, record
 from btp_reconcile.core.errors import PlatformError
+from btp_reconcile.core.fingerprint import epoch
 from btp_reconcile.core.model import Action, Verb
-from btp_reconcile.core.verdict import role_of
+from btp_reconcile.core.verdict import Word, role_of
 from btp_reconcile.core.view import CONSUMERS
 from btp_reconcile.edges import certificates
 from btp_reconcile.edges.keyring import Keyring
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from btp_reconcile.edges.clock import Clock
     from btp_reconcile.edges.known import Known
     from btp_reconcile.edges.observe import Platform
+
+SOME_TIME = 3600.0
+"""Seconds for which a new key that could not be tried holds the old ones back in any case: an outage may be over then."""
 
 
 class Handover:
@@ -63,6 +67,24 @@ class Handover:
             if verdict.works:
                 raise  # what speaks against a key counts without a note
         return verdict
+
+    def unheard(self, change: Change, fact: Fact, verdict: Verdict) -> tuple[str, ...]:
+        """Did nobody answer, as when it was tried before, and nobody is given it by us? Then old ones go all the same:
+        that says nothing about the key, and its API may never be reached from here. Says so in words.
+        """
+        proof, made = record.proof_of(fact), epoch(fact.created_at)
+        asked = change.action in {Action.RETIRE, Action.UPDATE} and bool(change.retired)
+        twice = proof is not None and proof.verdict == verdict.verdict == Word.UNREACHABLE
+        later = made is not None and self._clock.now() - made >= SOME_TIME
+        if not (asked and twice and later) or any(
+            change.address in one.requires and not (one.absent or one.observe_only)
+            for one in self._resources.values()
+            if one.address.kind in CONSUMERS
+        ):
+            return ()
+        old = ", ".join(sorted(one.name for one in change.retired))
+        tried = f"{fact.name} could not be tried, as before ({verdict.verdict}: {verdict.detail})"
+        return (f"{tried}; that says nothing about it, so {old} goes all the same",)
 
     def same_secret(self, change: Change, fact: Fact) -> tuple[str, ...]:
         """Is the secret of the new key that of the old one? Then rotating it changes nothing, and is worth a word."""

@@ -55,6 +55,9 @@ class Platform(Protocol):
     def has(self, service: str, subaccount: Subaccount) -> bool:
         """Are there credentials at all? Asks nobody."""
 
+    def unassigned(self, service: str, subaccount: Subaccount) -> bool:
+        """Is all there is a key of the environment, which opens one subaccount and does not say which?"""
+
     def entrust(self, service: str, subaccount: Subaccount, key: Mapping[str, Any]) -> None:
         """A service key that was read from the platform, and opens that service from now on."""
 
@@ -74,6 +77,8 @@ class _Round:
     places: tuple[Subaccount, ...]
     about: Resource | None = None
     """A delivery: each is looked at by itself, so that one that cannot be seen hides no other."""
+    perhaps: bool = False
+    """Something may stand here, though no spec says so: if nobody answers, that hides nothing else."""
 
     @property
     def key(self) -> str:
@@ -96,6 +101,8 @@ def facts(
     seen: list[Fact] = []
 
     def ask(rounds: Sequence[_Round]) -> None:
+        if not rounds:
+            return
         with Threads(min(parallel, len(rounds))) as pool:
             jobs = [pool.submit(_ask, one, wanted, kinds) for one in rounds]
             while wait(jobs, timeout=1.0).not_done:
@@ -109,6 +116,7 @@ def facts(
 
     seen.extend(_bootstrapped(wanted, kinds, platform, unseen))
     ask(list(_rounds(wanted, platform, unseen)))
+    ask(list(_rounds_elsewhere(wanted, platform, seen, unseen)))
     if _opened(wanted):
         ask(list(_rounds_by_key(wanted, kinds, platform, seen, unseen)))
     return Facts(tuple(seen), unseen, clock_off=platform.clock_off())
@@ -212,6 +220,85 @@ def _bootstrapped(
             )
 
 
+# --- where something may stand though no spec says so ---------------------------------------------------
+
+
+def _rounds_elsewhere(
+    wanted: Wanted, platform: Platform, seen: Sequence[Fact], unseen: dict[tuple[str, str], Problem]
+) -> Iterator[_Round]:
+    """The other runtime of subaccounts in which something is not where the spec says: perhaps it moves from there.
+
+    With credentials that the spec does not name (environment, session, rehearsal); so what they do not open is said,
+    and stands in nobody's way.
+    """
+    asked = {(place.name, service) for service, places in needed(wanted).items() for place, _ in places}
+    doors: dict[tuple[str, str], tuple[Door, list[Subaccount]]] = {}
+    for name in dict.fromkeys(_incomplete(wanted, seen, unseen)):
+        place = wanted.subaccounts[name]
+        for service in SERVICE_OF_RUNTIME.values():
+            said = (name, service) in asked or service in wanted.access.get(name, ())
+            if said or not platform.has(service, place) or not _can_be(service, place, wanted, platform):
+                continue
+            foundry = place.cloud_foundry
+            if service == "cloud_foundry" and not (foundry is not None and foundry.space):
+                why = "its cloud_foundry names no space, by which its organization is found"
+                unseen[name, service] = _not_there_either(service, name, why)
+                continue
+            try:
+                door = platform.door(service, place)
+            except SpecError as error:
+                unseen[name, service] = _not_there_either(service, name, error.problems[0].message)
+                continue
+            doors.setdefault((service, door.scope), (door, []))[1].append(place)
+    for (service, _), (door, places) in doors.items():
+        yield _Round(service, door, tuple(places), perhaps=True)
+
+
+def _incomplete(
+    wanted: Wanted, seen: Sequence[Fact], unseen: Mapping[tuple[str, str], Problem]
+) -> Iterator[str]:
+    """Subaccounts of instances of which nothing, or not every generation, is in the runtime that the spec says."""
+    marked: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+    for fact in seen:
+        if fact.kind == "instance" and fact.mark is not None:
+            marked[fact.subaccount, fact.mark.name].append(fact)
+    for one in wanted.of("instance"):
+        name = one.address.subaccount
+        watched = one.observe_only and not one.beside
+        if watched or (name, SERVICE_OF_RUNTIME[one.spec["runtime"]]) in unseen:
+            continue
+        numbers = {
+            fact.mark.generation
+            for called in marks.known_as(one)
+            for fact in marked.get((name, called), ())
+            if fact.mark is not None and marks.stands_for(fact, one)
+        }
+        if numbers != set(range(1, max(numbers, default=1) + 1)):
+            yield name
+
+
+def _can_be(service: str, place: Subaccount, wanted: Wanted, platform: Platform) -> bool:
+    """Can things of this very subaccount stand there, and do these credentials lead to no other one?"""
+    others = [one for one in wanted.subaccounts.values() if one.name != place.name]
+    if service == "cloud_foundry":
+        foundry = place.cloud_foundry
+        homes = {(one.cloud_foundry.api, one.cloud_foundry.org) for one in others if one.cloud_foundry}
+        return foundry is not None and bool(foundry.org) and (foundry.api, foundry.org) not in homes
+    return not platform.unassigned(service, place) or not any(
+        platform.unassigned(service, one) for one in others
+    )
+
+
+def _not_there_either(service: str, names: str, why: str) -> Problem:
+    """Of the code of missing credentials: it is the same to a plan, which did without them."""
+    return Problem(
+        "access/none",
+        f"whether something of these specs stands in {SPOKEN[service]} of {names} is not known: {why}",
+        hint="the plan goes on without it: what moves from there is made anew and left there; see to these credentials "
+        "before you move anything",
+    )
+
+
 # --- a service that is opened by a key of these very specs ----------------------------------------------
 
 
@@ -310,19 +397,22 @@ def _ask(one: _Round, wanted: Wanted, kinds: Iterable[Kind]) -> tuple[list[Fact]
                 if driver.service == one.service:
                     seen.extend(driver.observe(one.door, one.places, wanted, seen))
     except PlatformError as error:
-        names = ", ".join(place.name for place in one.places)
-        return [], Problem(
-            "platform/unseen",
-            f"{_spoken(one)} could not be asked about {names}: {error}",
-            hint="nothing was planned there; other subaccounts are not affected",
-        )
+        return [], _blind(one, error)
     return seen, None
 
 
-def _spoken(one: _Round) -> str:
+def _blind(one: _Round, error: PlatformError) -> Problem:
+    names = ", ".join(place.name for place in one.places)
+    if one.perhaps:
+        return _not_there_either(one.service, names, str(error))
     if one.about is None:
-        return SPOKEN[one.service]
-    return f"{one.about.spec['runtime']} {one.about.spec['place']} of {one.about.address}"
+        said = f"{SPOKEN[one.service]} could not be asked about {names}: {error}"
+        hint = "nothing was planned there; other subaccounts are not affected"
+    else:
+        where = f"{one.about.spec['runtime']} {one.about.spec['place']}"
+        said = f"{where} could not be asked about {one.about.address}: {error}"
+        hint = "nothing was planned for this delivery; its key and other deliveries are not affected"
+    return Problem("platform/unseen", said, hint=hint)
 
 
 class Threads:

@@ -11,7 +11,7 @@ import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from btp_reconcile.core import digest, record
+from btp_reconcile.core import digest, fingerprint, record
 from btp_reconcile.core.kind import Kind
 from btp_reconcile.core.life import generation_of
 from btp_reconcile.core.model import Action, Change, Fact, FieldChange, Phase, Problem, Seen
@@ -94,13 +94,16 @@ def compare(resource: Resource, view: View) -> Change | None:
     newest = None if fresh else decided.found
     receipt = record.receipt_of(newest, resource.address)
     if receipt is None:
-        change = _given_anew(resource, held, decided.generation, receipt_before(resource, view))
+        before = receipt_before(resource, view)
+        if held is not None and _is_lost(resource, held, view):
+            return _lost(resource, held, decided.generation, before, fresh=fresh)
+        change = _given_anew(resource, held, decided.generation, before)
         if newest is not None and record.former_receipts(newest, resource.formerly):
             return replace(
                 change, reason="its key is called something else now: it is given it under that name"
             )
         return change
-    return _checked(resource, held, receipt, decided)
+    return _checked(resource, held, receipt, decided, view)
 
 
 def _there(resource: Resource, view: View) -> Fact | None:
@@ -125,6 +128,32 @@ def receipt_before(resource: Resource, view: View) -> record.Receipt | None:
         if (found := record.receipt_of(fact, resource.address)) is not None:
             return found
     return None
+
+
+def _is_lost(resource: Resource, held: Fact, view: View) -> bool:
+    """Does the consumer say that it holds a key of ours which is not there any more?"""
+    identity = held.attributes.get("identity")
+    known = {one.id for one in view.generations.get(resource.requires[0], ())}
+    return identity is not None and not held.foreign and identity.key not in known
+
+
+def _lost(
+    resource: Resource, held: Fact, generation: int, before: record.Receipt | None, *, fresh: bool
+) -> Change:
+    """It holds a key that is gone, and the receipt for it with that."""
+    had = held.attributes["generation"]
+    given = "the one that is made now" if fresh else f"generation {generation}"
+    told = f"generation {generation}{', made now' if fresh else ''}"
+    return Change(
+        resource.address,
+        Action.UPDATE,
+        f"the key it holds (generation {had}) is gone; it is given {given}",
+        (FieldChange("key", f"generation {had}, gone", told),),
+        resource,
+        held,
+        generation,
+        notes=_moved(resource, before),
+    )
 
 
 def _given_anew(
@@ -159,7 +188,9 @@ def _moved(resource: Resource, before: record.Receipt | None) -> tuple[str, ...]
     return (f"left behind: what was delivered to {before.place} stays there",)
 
 
-def _checked(resource: Resource, held: Fact | None, receipt: record.Receipt, decided: Change) -> Change:
+def _checked(
+    resource: Resource, held: Fact | None, receipt: record.Receipt, decided: Change, view: View
+) -> Change:
     """There is a receipt: does the consumer still hold what it says?"""
     generation = decided.generation
     if receipt.config != resource.spec["config"]:
@@ -177,10 +208,11 @@ def _checked(resource: Resource, held: Fact | None, receipt: record.Receipt, dec
         reason = f"delivered {words(receipt.at)}; it cannot be looked at again"
         return Change(resource.address, Action.KEEP, reason, (told,), resource, None, generation)
     if held is None:
-        gone = FieldChange("exists", before=False, after=True)
+        missing = FieldChange("exists", before=False, after=True)
         reason = f"it was delivered {words(receipt.at)} and is gone"
-        return Change(resource.address, Action.CREATE, reason, (gone,), resource, None, generation)
-    differs = (*_owned(resource, held), *_differences(held, receipt, generation))
+        return Change(resource.address, Action.CREATE, reason, (missing,), resource, None, generation)
+    gone = _of_a_lost_key(resource, held, receipt, decided.found, view)
+    differs = (*_owned(resource, held), *(gone or _differences(held, receipt, generation)))
     if differs:
         reason = "; ".join(one.note for one in differs if one.note)
         return Change(resource.address, Action.UPDATE, reason, differs, resource, held, generation)
@@ -193,6 +225,26 @@ def _owned(resource: Resource, held: Fact) -> Sequence[FieldChange]:
     if before == resource.mark.owner or held.foreign:
         return ()
     return (FieldChange("owner", before, resource.mark.owner, note=f"re-marked from owner {before}"),)
+
+
+def _of_a_lost_key(
+    resource: Resource, held: Fact, receipt: record.Receipt, newest: Fact | None, view: View
+) -> Sequence[FieldChange]:
+    """Was it given a later key, which is gone, and its receipt with it? Then nobody changed what it holds."""
+    generation = newest.mark.generation if newest is not None and newest.mark else 1
+    if held.attributes.get("identity") is not None:
+        if not _is_lost(resource, held, view):
+            return ()
+        had = held.attributes["generation"]
+        note = f"the key it holds (generation {had}) is gone, and the receipt for it with that"
+        return (FieldChange("key", f"generation {had}, gone", f"generation {generation}", note=note),)
+    # It cannot say which key it holds. A day was noted on this one: then everybody was given a later one, after that.
+    at, given = record.retire_after(newest) if newest is not None else None, fingerprint.epoch(receipt.at)
+    kept = view.resources[resource.requires[0]].keep_old_for
+    if at is None or given is None or given >= at - kept or not _differences(held, receipt, generation):
+        return ()
+    note = "the key it was given last is gone, and the receipt for it with that"
+    return (FieldChange("key", "(gone)", f"generation {generation}", note=note),)
 
 
 def _differences(held: Fact, receipt: record.Receipt, generation: int) -> Sequence[FieldChange]:
@@ -324,8 +376,8 @@ def check(changes: Sequence[Change], view: View) -> Iterable[Problem]:
     """Two deliveries to one place would overwrite each other in every run."""
     first: dict[tuple[str, ...], Change] = {}
     for change in changes:
-        if change.wanted is None:
-            continue
+        if change.wanted is None or not _sink(change.wanted).can_look:
+            continue  # one program may serve many keys: it is told which one it is given
         before = first.setdefault(_where(change.wanted, view), change)
         if before is not change:
             yield Problem(

@@ -355,6 +355,11 @@ def _the_plan(task: Task, offered: Sequence[Fact], service: str) -> Fact | None:
     return replace(matching[0], subaccount=task.subaccount.name) if matching else None
 
 
+def _names_only(task: Task) -> bool:
+    """Does an update change no more than what the instance is called? What its keys may do stays the same then."""
+    return not {"parameters", "plan"} & set(task.spec)
+
+
 # --- Cloud Foundry --------------------------------------------------------------------------------------
 
 CF = "cloud_foundry"
@@ -488,12 +493,14 @@ class CloudFoundryInstances:
             if "plan" in task.spec:
                 plan = given(task.plan, CF, f"the new plan of {task.step.address}")
                 body["relationships"] = {"service_plan": {"data": {"guid": plan.id}}}
-            record = ""
+            applied = ""
             if task.fingerprint and body:
                 # Until the end of this operation is sealed, nobody may believe the record: the run can be cut short.
-                record = fingerprint.unsealed(task.fingerprint, found.operation.at if found.operation else "")
+                applied = fingerprint.unsealed(
+                    task.fingerprint, found.operation.at if found.operation else ""
+                )
             # A new mark alone moves no operation: the record that is there stays as it is, and sealed.
-            body["metadata"] = marks.cf_metadata(task, record)
+            body["metadata"] = marks.cf_metadata(task, applied)
             door.send("PATCH", f"/v3/service_instances/{quote(found.id, safe='')}", body)
 
     def delete(self, door: Door, tasks: Sequence[Task]) -> None:
@@ -540,9 +547,15 @@ class CloudFoundryInstances:
         return result
 
     def seal(self, door: Door, task: Task, fact: Fact) -> None:
+        """The time of the operation that is over now, beside what it applied, or that it was about names alone."""
+        annotations: dict[str, str] = {}
         if task.fingerprint and fact.operation:
-            record = fingerprint.sealed(task.fingerprint, fact.operation.at)
-            body = {"metadata": {"annotations": {marks.ANNOTATION: record}}}
+            annotations[marks.ANNOTATION] = fingerprint.sealed(task.fingerprint, fact.operation.at)
+        if fact.operation and task.found is not None and _names_only(task):
+            said = record.named_text(fact.operation.at, task.found)
+            annotations[marks.NOTE + record.ONLY_NAMED] = said
+        if annotations:
+            body = {"metadata": {"annotations": annotations}}
             door.send("PATCH", f"/v3/service_instances/{quote(fact.id, safe='')}", body)
 
 
@@ -638,6 +651,7 @@ def _cf_fact(row: _Row, subaccount: str) -> Fact:
         item.text("created_at"),
         "cloudfoundry",
         marks.detail(operation),
+        marks.notes(marks.NOTE, marks.cf_texts(item, "metadata", "annotations")),
     )
 
 
@@ -726,6 +740,7 @@ def _plans(door: Door, *filters: tuple[str, str]) -> Iterator[Fact]:
 
 SM = "service_manager"
 _SM_INSTANCES = "/v1/service_instances"
+_NAMED = marks.SERVICE_MANAGER + record.ONLY_NAMED
 _OPERATIONS: Query = (("attach_last_operations", "true"),)
 
 
@@ -799,7 +814,15 @@ class ServiceManagerInstances:
             labels[marks.PLAN] = f"{service}/{plan_name}/{plan_id}"
             if task.fingerprint:
                 labels[marks.PARAMETERS] = fingerprint.near(task.fingerprint, door.now())
-            if changes := marks.label_changes(found.attributes.get("labels", {}), labels):
+            there = found.attributes.get("labels", {})
+            changes = marks.label_changes(there, labels)
+            if _names_only(task):
+                if body or changes:  # every request is an operation here, also one that changes labels alone
+                    said = {_NAMED: record.named_text(record.moment(door.now()), found)}
+                    changes.extend(marks.label_changes(there, said))
+            elif _NAMED in there:
+                changes.append({"op": "remove", "key": _NAMED})
+            if changes:
                 body["labels"] = changes
             if body:
                 door.send("PATCH", f"{_SM_INSTANCES}/{quote(found.id, safe='')}", body, (("async", "true"),))
@@ -1008,6 +1031,7 @@ def _sm_fact(item: Item, market: _Market, place: Subaccount, *, strict: bool = T
         moment(item.text("created_at")),
         "other",
         marks.detail(operation),
+        marks.notes(marks.SERVICE_MANAGER, marks.single(labels)),
     )
 
 

@@ -624,8 +624,8 @@ def _may_be(instance: Fact, resource: Resource) -> bool:
     """Is it, or may it be adopted as, the instance that a spec names?"""
     if marks.stands_for(instance, resource):
         return True
-    by_id = bool(resource.adopt and resource.adopt.id)
-    return (by_id or instance.mark is None) and marks.called(instance, resource)
+    # What another spec of the same owner made carries a mark, and can be adopted nevertheless.
+    return (resource.adopt is not None or instance.mark is None) and marks.called(instance, resource)
 
 
 def _by_id(items: Iterable[Item]) -> dict[str, Item]:

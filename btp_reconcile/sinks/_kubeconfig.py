@@ -10,10 +10,11 @@ import base64
 import binascii
 import json
 import os
+import re
 import ssl
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -26,6 +27,8 @@ from btp_reconcile.sinks._line import Line, Trust
 if TYPE_CHECKING:
     from btp_reconcile.core.sink import Around
 
+_FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile", "command")
+"""What names a file in a kubeconfig."""
 INSIDE = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its service account."""
 
@@ -35,6 +38,7 @@ class Cluster:
     """One API server, and who we are there."""
 
     line: Line
+    read: Callable[[str], bytes] = field(repr=False)
     user: Mapping[str, Any] = field(repr=False)
     """The user of a kubeconfig; `tokenFile` is absolute."""
     renew: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -44,7 +48,7 @@ class Cluster:
         """The header that signs a request in. Tokens in files are read anew: they are short-lived."""
         token = self.user.get("token")
         if not token and self.user.get("tokenFile"):
-            token = _file(str(self.user["tokenFile"]))
+            token = _file(str(self.user["tokenFile"]), self.read)
         if token:
             return {"Authorization": f"Bearer {str(token).strip()}"}
         if self.user.get("username") and self.user.get("password"):
@@ -88,14 +92,14 @@ class Config:
             user = {**user, "tokenFile": str(Path(home, str(user["tokenFile"])))}
         context_ = None
         if server.startswith("https:"):
-            authority = _pem(cluster, "certificate-authority", folder)
-            pair = (_pem(user, "client-certificate", home), _pem(user, "client-key", home))
+            authority = _pem(cluster, "certificate-authority", folder, around)
+            pair = (_pem(user, "client-certificate", home, around), _pem(user, "client-key", home, around))
             context_ = _trust(authority, pair) if authority or all(pair) else None
         trust = Trust(
             context_, str(cluster.get("tls-server-name") or ""), str(cluster.get("proxy-url") or "")
         )
         line = Line("kubernetes", server, around, trust)
-        return Cluster(line, user, renew if isinstance(renew, Mapping) else None)
+        return Cluster(line, around.read, user, renew if isinstance(renew, Mapping) else None)
 
     def _part(self, kind: str, name: str, word: str) -> tuple[Mapping[str, Any], str]:
         part = self.parts[kind].get(name)
@@ -114,8 +118,14 @@ def is_text(given: str) -> bool:
     return any(sign in given.strip() for sign in ("\n", "{", ": "))
 
 
-def read(given: str, shown: str, around: Around) -> Config:
-    """A kubeconfig: its text, or paths separated as in PATH. `shown` is what a message may say of it.
+def names_files(text: str) -> bool:
+    """Does the text of a kubeconfig name files or programs that are not in it?"""
+    return re.search(rf"""\b(?:{"|".join(_FILES)})["']?\s*:""", text) is not None
+
+
+def read(given: str, shown: str, around: Around, folder: str = "") -> Config:
+    """A kubeconfig: its text, or paths separated as in PATH. `shown` is what a message may say of it; `folder` is where
+    paths in a text start.
 
     Raises SpecError when it is none.
     """
@@ -124,9 +134,12 @@ def read(given: str, shown: str, around: Around) -> Config:
     text = is_text(given)
     merger: Any = KubeConfigMerger
     try:
+        for path in () if text else given.split(os.pathsep):
+            if Path(path).exists() and not Path(path).is_dir():
+                around.read(path)  # what may have no end is not handed to the library
         merged: Any = merger(StringIO(given) if text else given).config
         whole = getattr(merged, "value", merged)
-        folder = around.folder(".") if text else ""
+        folder = around.folder(folder or ".") if text else ""
         parts = {
             kind: dict(_entry(one, kind, folder) for one in whole.get(kind) or ())
             for kind in ("contexts", "clusters", "users")
@@ -153,14 +166,14 @@ def as_map(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _file(path: str) -> str:
+def _file(path: str, read: Callable[[str], bytes]) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return read(path).decode("utf-8")
     except (OSError, ValueError) as error:
         raise _unusable(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
 
 
-def _pem(said: Mapping[str, Any], name: str, folder: str) -> str:
+def _pem(said: Mapping[str, Any], name: str, folder: str, around: Around) -> str:
     """PEM that stands in a kubeconfig, or in a file that it names; empty: neither."""
     inside = said.get(f"{name}-data")
     if inside:
@@ -168,7 +181,7 @@ def _pem(said: Mapping[str, Any], name: str, folder: str) -> str:
             return base64.b64decode(str(inside), validate=True).decode()
         except (binascii.Error, ValueError):
             raise _unusable(f"{name}-data is no PEM in Base64; copy it anew, as it came") from None
-    return _file(str(Path(folder, str(said[name])))) if said.get(name) else ""
+    return _file(str(Path(folder, str(said[name]))), around.read) if said.get(name) else ""
 
 
 def _trust(authority: str, pair: tuple[str, str]) -> ssl.SSLContext:
@@ -262,5 +275,7 @@ def inside(around: Around) -> Cluster:
         raise PlatformError(Blame("kubernetes", message=words))
     server = f"https://{f'[{host}]' if ':' in host else host}:{port or '443'}"
     around.check(server)
-    line = Line("kubernetes", server, around, Trust(_trust(_file(str(INSIDE / "ca.crt")), ("", ""))))
-    return Cluster(line, {"tokenFile": str(INSIDE / "token")})
+    line = Line(
+        "kubernetes", server, around, Trust(_trust(_file(str(INSIDE / "ca.crt"), around.read), ("", "")))
+    )
+    return Cluster(line, around.read, {"tokenFile": str(INSIDE / "token")})

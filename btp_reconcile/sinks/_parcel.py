@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,23 @@ def secrets_of(value: Any) -> Iterator[str]:
 def unsecret(value: Any) -> str:
     """A text of the access; empty for none."""
     return value.reveal() if isinstance(value, Secret) else str(value or "")
+
+
+def rooted(path: str, folder: str) -> str:
+    """A path as it stands in a spec, seen from where the spec's folder is seen from. `~` is the user's own folder."""
+    return os.path.join(folder, os.path.expanduser(path))  # noqa: PTH111, PTH118 - a text stays a text
+
+
+def from_folder(access: Data, name: str, folder: str) -> Data:
+    """An access whose path of this name starts at a folder. Several are separated as in PATH; what comes from a variable
+    stays as hidden as it was.
+    """
+    written = access.get(name)
+    given = unsecret(written)
+    if not given:
+        return access
+    found = os.pathsep.join(rooted(one, folder) for one in given.split(os.pathsep) if one)
+    return {**access, name: Secret(written.name, found) if isinstance(written, Secret) else found}
 
 
 def undisturbed(service: str, place: str, parcel: Parcel, found: Held | None, now: Held | None) -> None:

@@ -28,6 +28,7 @@ from btp_reconcile.core.digest import plain
 from btp_reconcile.core.errors import Blame, PlatformError
 from btp_reconcile.core.lifetimes import seconds
 from btp_reconcile.core.sink import Held
+from btp_reconcile.sinks._parcel import rooted
 
 if TYPE_CHECKING:
     import subprocess
@@ -54,12 +55,12 @@ SCHEMA: Data = {
             "type": "array",
             "minItems": 1,
             "items": {"$ref": "#/$defs/text"},
-            "description": "The program and its arguments; no shell reads them. A relative path with a slash starts "
-            "at the spec's folder.",
+            "description": "The program and its arguments; no shell reads them. A program's relative path with a slash "
+            "starts at the spec's folder; arguments are handed over as they are.",
         },
         "timeout": {
-            "$ref": "#/$defs/duration",
-            "description": "After this it is ended, with all that it started. Default 30 seconds.",
+            "$ref": "#/$defs/patience",
+            "description": "After this it is ended, with all that it started. Default 30s.",
         },
         "environment": {
             "type": "array",
@@ -87,6 +88,9 @@ class CommandSink:
         line = shlex.join(str(part) for part in block["run"])
         line = "".join(sign if sign.isprintable() else "?" for sign in line)
         return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
+
+    def located(self, access: Data, folder: str) -> Data:  # noqa: ARG002 - no path stands in it
+        return access
 
     def open(self, access: Data, around: Around) -> _Commands:  # noqa: ARG002 - it needs no access
         return _Commands(around)
@@ -147,7 +151,7 @@ class _Commands:
         try:
             return subprocess.Popen(  # noqa: S603 - running what the spec says is what was allowed
                 arguments,
-                executable=self._found(arguments[0]),
+                executable=self._found(arguments[0], str(block.get("base") or "")),
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -158,11 +162,12 @@ class _Commands:
             why = getattr(error, "strerror", None) or "an argument holds a zero byte"
             raise _failed(arguments[0], f"cannot be run: {why}") from None
 
-    def _found(self, program: str) -> str:
+    def _found(self, program: str, base: str) -> str:
+        """The program's file. `base`: the folder that a relative path starts at, which is never the current one."""
         if os.path.isabs(program):  # noqa: PTH117 - a text stays a text
             return program
         if "/" in program:
-            return self._around.folder(program)
+            return self._around.folder(rooted(program, base))
         found = shutil.which(program, path=self._around.environment.get("PATH", os.defpath))
         if found is None:
             raise _failed(

@@ -26,6 +26,7 @@ from btp_reconcile.core import formats
 from btp_reconcile.core.digest import salted
 from btp_reconcile.core.errors import Blame, PlatformError
 from btp_reconcile.core.sink import CHANGED, FOLDER, LINK, ODD, Held, Identity
+from btp_reconcile.sinks._parcel import rooted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +95,9 @@ class FileSink:
     def place(self, block: Data) -> str:
         return str(block["path"])
 
+    def located(self, access: Data, folder: str) -> Data:  # noqa: ARG002 - no path stands in it
+        return access
+
     def open(self, access: Data, around: Around) -> _Files:  # noqa: ARG002 - files need no access
         return _Files(around)
 
@@ -143,7 +147,7 @@ class _Files:
 
     def _path(self, block: Data) -> str:
         # A path in a spec begins at the spec's own folder, as everywhere in it.
-        written = os.path.join(str(block.get("base") or ""), os.path.expanduser(str(block["path"])))
+        written = rooted(str(block["path"]), str(block.get("base") or ""))
         path = os.path.abspath(self._around.folder(written))
         if why := _misfit(block):
             raise _failed(path, why)
@@ -322,6 +326,12 @@ class _Spot:
         seen = found is not None and found.identity == now.identity and bool(found.foreign or not now.foreign)
         if now.identity == identity or seen:
             return
+        if now.identity is not None and now.identity.delivery != identity.delivery:
+            raise _failed(
+                self._path,
+                f"{identity.delivery} and {now.identity.delivery} (owner {now.identity.owner}, spec {now.identity.spec}) both "
+                "go to this file, perhaps through a link; nothing was written: choose another place for one of them",
+            )
         whose = now.foreign or _whose(now.identity)
         raise _failed(self._path, f"changed meanwhile: {whose}; nothing was written, run again")
 

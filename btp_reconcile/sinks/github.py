@@ -110,6 +110,9 @@ class GitHub:
             found.append("environment is empty")
         return tuple(found)
 
+    def located(self, access: Data, folder: str) -> Data:  # noqa: ARG002 - no path stands in it
+        return access
+
     def open(self, access: Data, around: Around) -> Consumer:
         from btp_reconcile.sinks._line import Line
 

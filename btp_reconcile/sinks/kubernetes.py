@@ -27,7 +27,7 @@ from btp_reconcile.core import digest
 from btp_reconcile.core.errors import Blame, PlatformError, SpecError
 from btp_reconcile.core.model import Problem
 from btp_reconcile.core.sink import Held, Identity
-from btp_reconcile.sinks._parcel import compact, secrets_of, undisturbed, unsecret
+from btp_reconcile.sinks._parcel import compact, from_folder, secrets_of, undisturbed, unsecret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,6 +42,8 @@ METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 APPLY = "application/apply-patch+yaml"
 LARGEST = 1024 * 1024
 """Bytes of a Secret's data: "Individual Secrets are limited to 1MiB in size"."""
+_FOLDER = "folder"
+"""Beside what a spec says: the folder at which paths in the text of a kubeconfig start."""
 _PREFIX = "btp-reconcile/"
 _KEYS = f"{_PREFIX}keys"
 """The names of the fields that we wrote, so that one that others took over or removed is missed."""
@@ -90,7 +92,8 @@ ACCESS: Data = {
     "properties": {
         "kubeconfig": {
             "$ref": "#/$defs/referable",
-            "description": "A kubeconfig: a path, or its text by ${file:path} or ${env:NAME}.",
+            "description": "A kubeconfig: a path, or its text by ${file:path} or ${env:NAME}. The path, and "
+            "those in the text, start at the spec's folder.",
         },
         "context": {"$ref": "#/$defs/referable", "description": "The context, if not the current one."},
         "in_cluster": {
@@ -134,6 +137,15 @@ class Kubernetes:
                 )
         return tuple(found)
 
+    def located(self, access: Data, folder: str) -> Data:
+        from btp_reconcile.sinks._kubeconfig import is_text, names_files
+
+        given = unsecret(access.get("kubeconfig"))
+        if not given or not is_text(given):
+            return from_folder(access, "kubeconfig", folder)
+        # Said only where it matters, because equal access is one place.
+        return {**access, _FOLDER: folder} if names_files(given) else access
+
     def open(self, access: Data, around: Around) -> Consumer:
         from btp_reconcile.sinks._kubeconfig import is_text, read
 
@@ -150,7 +162,12 @@ class Kubernetes:
         if given:
             # What a reference stands for is never shown: it may be a key where a path was meant.
             shown = given if isinstance(written, str) and not is_text(given) else ""
-            return _Secrets(self, around, read(given, shown, around), unsecret(access.get("context")))
+            return _Secrets(
+                self,
+                around,
+                read(given, shown, around, str(access.get(_FOLDER) or "")),
+                unsecret(access.get("context")),
+            )
         if environment.get("KUBERNETES_SERVICE_HOST"):
             return _Secrets(self, around, None, "")
         message = "nothing to sign in at Kubernetes with"

@@ -22,7 +22,6 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -39,7 +38,7 @@ from btp_reconcile.core.errors import (
 from btp_reconcile.core.model import Problem, Secret
 from btp_reconcile.core.said import asked_wait, line, scrubbed
 from btp_reconcile.core.sink import Held, Identity
-from btp_reconcile.sinks._parcel import secrets_of, unsecret
+from btp_reconcile.sinks._parcel import from_folder, secrets_of, unsecret
 from btp_reconcile.sinks._proxy import proxy_for
 
 if TYPE_CHECKING:
@@ -112,7 +111,9 @@ ACCESS: Data = _map(
             {
                 "role": _ref("referable", "The role."),
                 "mount": _ref("referable", "Mount of the method. Default kubernetes."),
-                "token_file": _ref("path", f"File with the token. Default {TOKEN_FILE}."),
+                "token_file": _ref(
+                    "path", f"File with the token; a path from the spec's folder. Default {TOKEN_FILE}."
+                ),
             },
         ),
         "jwt": _map(
@@ -145,6 +146,13 @@ class VaultSink:
     def place(self, block: Data) -> str:
         mount = str(block.get("mount", "")).strip("/")
         return f"{mount}/{block['path']}" if mount else str(block["path"])
+
+    def located(self, access: Data, folder: str) -> Data:
+        found = from_folder(access, "ca_file", folder)
+        pod = found.get("kubernetes")
+        if isinstance(pod, Mapping):
+            found = {**found, "kubernetes": from_folder(pod, "token_file", folder)}
+        return found
 
     def open(self, access: Data, around: Around) -> _Vault:
         """Asks nobody. Raises SpecError, and ModuleNotFoundError when the extra is not installed."""
@@ -385,7 +393,7 @@ class _Door:
     def _pod_token(self, given: str) -> str:
         path = self._around.folder(given) if given else TOKEN_FILE
         try:
-            return Path(path).read_text(encoding="ascii").strip()
+            return self._around.read(path).decode("ascii").strip()
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it holds no token"
             raise PlatformError(Blame("vault", message=f"{path}: {why}; it is needed to sign in")) from None

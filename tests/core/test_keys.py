@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from btp_reconcile.core import record
 from btp_reconcile.core.keys import keys_json, keys_text
-from btp_reconcile.core.model import Address, Facts, Mark, Phase
+from btp_reconcile.core.model import Address, Facts, Mark, Phase, Resource
 from btp_reconcile.core.rotation import jitter
 from tests.build import NOW, OWNER, SPEC, fact, resource, wanted
 
 if TYPE_CHECKING:
-    from btp_reconcile.core.model import Fact, Resource
+    from btp_reconcile.core.model import Fact
 
 DAY = 86400
 MAIN = Address.parse("delivery:prod/apim/transport/main")
 APIM = resource("instance:prod/apim")
 KEY = resource("key:prod/apim/transport", rotate_after=20 * DAY)
+DELIVERED = Resource(MAIN, {}, Mark(OWNER, SPEC, "transport"), requires=(KEY.address,))
 INSTANCE = fact("instance", "apim")
 
 
@@ -68,7 +72,7 @@ NEW = fact(
 def test_every_generation_has_a_row_the_oldest_first() -> None:
     due = record.moment(NOW - 2 * DAY + 20 * DAY - jitter(KEY))
 
-    assert known(KEY, facts=(NEW, OLD)) == [
+    assert known(KEY, DELIVERED, facts=(NEW, OLD)) == [
         {
             "address": "key:prod/apim/transport",
             "name": "transport",
@@ -102,7 +106,7 @@ def test_every_generation_has_a_row_the_oldest_first() -> None:
 
 
 def test_people_read_the_same_in_blocks_and_colours_say_what_is_urgent() -> None:
-    lines = text(KEY, resource("key:prod/apim/other"), facts=(NEW, OLD))
+    lines = text(KEY, resource("key:prod/apim/other"), DELIVERED, facts=(NEW, OLD))
     due = next(line for _, line in lines if "rotation" in line)
 
     assert lines == [
@@ -123,6 +127,32 @@ def test_people_read_the_same_in_blocks_and_colours_say_what_is_urgent() -> None
         ("", "2 keys."),
     ]
     assert due.startswith("      rotation is due in 1")
+
+
+@pytest.mark.parametrize(
+    ("keep", "consumers", "wishes", "until"),
+    [
+        pytest.param(9, (DELIVERED,), {}, 3, id="a longer time does not prolong the day that is noted"),
+        pytest.param(2, (DELIVERED,), {}, 1, id="a shorter one counts from when the last consumer had the newest"),
+        pytest.param(4, (), {}, 2, id="without consumers it counts from when the newest was made"),
+        pytest.param(4, (), {"observe_only": True}, None, id="what is only watched does not go"),
+    ],
+)  # fmt: skip
+def test_until_when_an_old_key_is_kept(
+    keep: int, consumers: tuple[Resource, ...], wishes: dict[str, Any], until: float | None
+) -> None:
+    key = replace(KEY, keep_old_for=keep * DAY, **wishes)
+    row = known(key, *consumers, facts=(NEW, OLD))[0]
+    assert row.get("retire_after") == (None if until is None else at(until))
+
+
+def test_without_consumers_each_old_key_has_its_own_day_and_one_without_a_successor_has_none() -> None:
+    keys = [
+        fact("key", f"k{one}", mark=Mark(OWNER, SPEC, "transport", one), created_at=at(made), record=notes)
+        for one, made, notes in ((1, -30, {}), (2, -9, {}), (3, -2, proof(-2, "token-refused")))
+    ]
+    rows = known(replace(KEY, keep_old_for=10 * DAY), facts=tuple(keys))
+    assert [one.get("retire_after") for one in rows] == [at(1), None, None]
 
 
 def test_what_is_due_and_what_failed_is_said_so() -> None:

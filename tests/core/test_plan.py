@@ -83,7 +83,8 @@ def test_an_old_key_goes_after_the_new_one_is_there() -> None:
 
     assert needs(made) == {
         "create key:prod/apim/k#2": set(),
-        "delete key:prod/apim/k#1": {"create key:prod/apim/k#2"},
+        "verify key:prod/apim/k#2": {"create key:prod/apim/k#2"},
+        "delete key:prod/apim/k#1": {"create key:prod/apim/k#2", "verify key:prod/apim/k#2"},
     }
 
 

@@ -204,3 +204,58 @@ def test_what_a_destination_holds_stays_and_what_is_deleted_all_the_same_is_told
         Action.DELETE,
         ("k is deleted: destination A of prod still holds it",),
     )
+
+
+@pytest.mark.parametrize(
+    ("given_at", "said"),
+    [
+        pytest.param(4, "the key it was given last is gone, and the receipt for it with that", id="before its day was noted"),
+        pytest.param(1, "changed by others since 2025-12-31 00:00 UTC", id="once more after that"),
+    ],
+)  # fmt: skip
+def test_who_cannot_say_which_key_it_holds_is_blamed_only_where_no_key_is_gone(
+    given_at: float, said: str
+) -> None:
+    """A key that has its day and is the newest all the same had a successor, which everybody was given."""
+    receipt = record.Receipt(str(ONE), ago(given_at), "c", version="1", place="vault pone")
+    notes = goes(3) | {record.receipt_name(ONE): record.receipt_text(receipt)}
+    held = replace(there(ONE), attributes={**there(ONE).attributes, "version": "2"})
+    key = replace(resource(str(KEY)), keep_old_for=5 * DAY)
+    resources = [resource("instance:prod/apim"), key, delivery(ONE)]
+    plan = planned(resources, [INSTANCE, generation(1, 90, **notes), held])
+
+    change = next(one for one in plan.changes if one.address == ONE)
+    assert (change.action, change.reason) == (Action.UPDATE, said)
+
+
+def test_a_shorter_time_counts_from_when_the_last_consumer_had_the_newest_and_not_before() -> None:
+    keys = [generation(1, 90, **goes(9)), generation(2, 5, **given(ONE), **given(TWO, days=2))]
+    found = told(decided(keys, *SEEN, keep=3))
+    assert found == ("keep", "in sync", [], [], ("k is superseded and kept until 2026-01-02 00:00 UTC",))
+    assert told(decided(keys, *SEEN, keep=2))[2] == ["k"]
+
+    lacking = [generation(1, 90, **goes(9)), generation(2, 5, **given(ONE))]
+    unseen = {("prod", str(TWO)): UNSEEN}
+    assert told(decided(lacking, there(ONE), unseen=unseen, keep=0))[2] == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "runtime", "note", "changed"),
+    [
+        (Operation("create", "succeeded", ago(1)), "other", "", ""),
+        (Operation("update", "failed", ago(1)), "other", "", ""),
+        (Operation("update", "succeeded", ago(1)), "other", "", ago(1)),
+        (Operation("update", "succeeded", ago(1)), "other", f"v1;at={ago(1 + 20 / DAY)}", ""),
+        (Operation("update", "succeeded", ago(1)), "other", f"v1;at={ago(1 + 150 / DAY)}", ago(1)),
+        (Operation("update", "succeeded", ago(1)), "cloudfoundry", f"v1;at={ago(1)};before={ago(5)}", ago(5)),
+        (Operation("update", "succeeded", ago(1)), "cloudfoundry", f"v1;at={ago(1 + 20 / DAY)}", ago(1)),
+        (Operation("update", "succeeded", ago(1)), "cloudfoundry", "anything", ago(1)),
+        (Operation("update", "succeeded", "no time"), "other", f"v1;at={ago(1)}", "no time"),
+    ],
+)
+def test_when_more_than_the_name_of_an_instance_was_changed(
+    operation: Operation, runtime: str, note: str, changed: str
+) -> None:
+    notes = {record.ONLY_NAMED: note} if note else {}
+    instance = fact("instance", "apim", operation=operation, runtime=runtime, record=notes)
+    assert record.changed_at(instance) == changed

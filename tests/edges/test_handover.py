@@ -78,6 +78,9 @@ class Scripted:
     def has(self, service: str, subaccount: Subaccount) -> bool:
         return True
 
+    def unassigned(self, service: str, subaccount: Subaccount) -> bool:
+        return False
+
     def entrust(self, service: str, subaccount: Subaccount, key: Mapping[str, Any]) -> None:
         raise AssertionError("nobody is to be entrusted with anything")
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from btp_reconcile import pipeline
+from btp_reconcile.cli.world import rehearse
+from btp_reconcile.core import report
 from btp_reconcile.core.errors import SpecError
 from btp_reconcile.edges import observe
+from btp_reconcile.edges.access import Platform
 from btp_reconcile.edges.clock import Interrupted
 from btp_reconcile.edges.observe import Threads
 from btp_reconcile.kinds import KINDS
@@ -181,6 +186,224 @@ def test_the_other_runtime_is_looked_at_where_its_credentials_are_declared(bench
     facts = seen(bench, moved)
 
     assert ("other", "three") in {(one.runtime, one.subaccount) for one in facts.of("instance")}
+
+
+# --- where something may stand though no spec says so ---------------------------------------------------
+
+MOVING = """\
+version: 1
+owner: finance
+name: spec
+subaccounts:
+  prod:
+    id: 33333333-3333-4333-8333-333333333333
+    region: eu10
+    cloud_foundry: {org: prod, space: apis}
+    instances:
+      config: {service: sandbox-config, plan: standard, runtime: RUNTIME, keys: {k: {}}}
+"""
+SECOND = """\
+  test:
+    id: 44444444-4444-4444-8444-444444444444
+    region: eu10
+"""
+INSTANCE, KEY = "instance:prod/config", "key:prod/config/k"
+RUNTIMES = [("cloudfoundry", "other"), ("other", "cloudfoundry")]
+
+
+class Exported(Bench):
+    """Credentials in environment variables, as in a pipeline, and none in the spec."""
+
+    changed: Mapping[str, str] = MappingProxyType({})
+    """Variables that are set to something else."""
+
+    def world(self) -> pipeline.World:
+        made = super().world()
+        client = self.clients[-1]
+
+        def platform(wanted: Wanted) -> Platform:
+            given = rehearse(self.sandbox, wanted)["prod"]
+            variables = {
+                "BTP_CIS_CENTRAL_KEY": given["central"]["service_key"],
+                "BTP_SERVICE_MANAGER_KEY": given["service_manager"]["service_key"],
+                "CF_USER": given["cloud_foundry"]["username"],
+                "CF_PASSWORD": given["cloud_foundry"]["password"],
+            }
+            return Platform(client, wanted.access, {**variables, **self.changed}, None)
+
+        return replace(made, platform=platform)
+
+
+def moved(to: str, more: str = "") -> str:
+    return MOVING.replace("RUNTIME", to) + more
+
+
+def kinds_of_change(planned: pipeline.Planned) -> dict[str, str]:
+    return {
+        str(one.address): str(one.action) for one in planned.plan.changes if one.address.kind != "entitlement"
+    }
+
+
+def of_runtimes(planned: pipeline.Planned) -> list[tuple[str, str, str]]:
+    return sorted(
+        (one.kind, one.runtime, one.name) for one in planned.facts.all if one.kind in {"instance", "key"}
+    )
+
+
+@pytest.mark.parametrize("desk", [Exported, Bench])
+@pytest.mark.parametrize(("before", "after"), RUNTIMES)
+def test_a_move_is_seen_whose_credentials_no_spec_names(
+    tmp_path: Path, before: str, after: str, desk: type[Bench]
+) -> None:
+    """From the environment, and in a rehearsal: the old instance and its keys are superseded, and go in their time."""
+    bench = desk(tmp_path)
+    spec = bench.write(moved(before))
+    bench.apply(spec)
+    bench.write(moved(after))
+
+    planned = bench.plan(spec)
+    assert kinds_of_change(planned) == {INSTANCE: "replace", KEY: "rotate"}
+    bench.apply(spec)
+    done = bench.plan(spec)
+    assert kinds_of_change(done) == {INSTANCE: "keep", KEY: "keep"}
+    assert of_runtimes(done) == sorted(
+        (kind, runtime, name)
+        for kind, names in (("instance", ("config", "config")), ("key", ("k", "k-2")))
+        for runtime, name in zip((before, after), names, strict=True)
+    )
+    assert any("superseded" in note for one in done.plan.changes for note in one.notes)
+
+    bench.advance(8 * 86400)
+    allowed = frozenset({INSTANCE})
+    assert kinds_of_change(bench.plan(spec, allow=allowed)) == {INSTANCE: "retire", KEY: "retire"}
+    bench.apply(spec, allow=allowed)
+    assert of_runtimes(bench.plan(spec)) == [("instance", after, "config"), ("key", after, "k-2")]
+
+
+@pytest.mark.parametrize(("before", "after"), RUNTIMES)
+def test_what_is_where_the_spec_says_is_looked_for_nowhere_else(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    bench = Exported(tmp_path)
+    spec = bench.write(moved(before))
+    bench.apply(spec)
+    bench.requests()
+
+    bench.plan(spec)
+
+    there = {"cloudfoundry": "api.cf.", "other": "service-manager."}
+    hosts = {host for _, host, _ in bench.requests()}
+    assert any(host.startswith(there[before]) for host in hosts)
+    assert not any(host.startswith(there[after]) for host in hosts)
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        {"CF_PASSWORD": "wrong"},
+        {"CF_PASSWORD": ""},
+        {"match": {"host": "api.cf.eu10.hana.ondemand.com"}, "do": "502"},
+        {"match": {"host": "api.cf.eu10.hana.ondemand.com"}, "do": "refuse"},
+    ],
+    ids=str,
+)
+def test_a_runtime_that_is_only_possible_stands_in_nobodys_way(
+    tmp_path: Path, faulty: dict[str, Any]
+) -> None:
+    """It refuses the sign-in, or does not answer: that is said, and what is missing is made."""
+    bench = Exported(tmp_path, attempts=1)
+    if "match" in faulty:
+        bench.sandbox.faults.add(faulty)
+    else:
+        bench.changed = faulty
+    planned = bench.plan(bench.write(moved("other")))
+
+    assert kinds_of_change(planned) == {INSTANCE: "create", KEY: "create"}
+    assert planned.plan.objections == ()
+    assert report.plan_exit(planned.plan, detailed=False) == 0
+    said = {where: one.code for where, one in planned.facts.unseen.items()}
+    assert said == {("prod", "cloud_foundry"): "access/none"}
+    assert report.apply_exit(planned.plan, []) == 0
+
+
+def test_a_key_of_the_environment_that_is_none_is_no_error_where_nobody_needs_it(tmp_path: Path) -> None:
+    bench = Exported(tmp_path)
+    bench.changed = {"BTP_SERVICE_MANAGER_KEY": "{"}
+
+    planned = bench.plan(bench.write(moved("cloudfoundry")))
+
+    assert kinds_of_change(planned) == {INSTANCE: "create", KEY: "create"}
+    (problem,) = planned.plan.unseen
+    assert "Service Manager of prod is not known" in problem.message
+    assert "is no JSON object" in problem.message
+
+
+@pytest.mark.parametrize("more", ["", SECOND])
+def test_a_key_of_the_environment_is_tried_only_where_it_can_mean_but_one_subaccount(
+    tmp_path: Path, more: str
+) -> None:
+    bench = Exported(tmp_path)
+
+    planned = bench.plan(bench.write(moved("cloudfoundry", more)))
+
+    assert (planned.plan.objections, planned.plan.unseen) == ((), ())
+    asked = any(host.startswith("service-manager.") for _, host, _ in bench.requests())
+    assert asked == (more == "")
+
+
+def test_the_key_of_another_subaccount_shows_nothing_of_this_one(tmp_path: Path) -> None:
+    bench = Exported(tmp_path)
+    other = "55555555-5555-4555-8555-555555555555"
+    bench.sandbox.seed({"subaccounts": {"elsewhere": {"id": other, "region": "eu10"}}})
+    bench.changed = {
+        "BTP_SERVICE_MANAGER_KEY": json.dumps(bench.sandbox.access()["service_manager"][other]),
+    }
+
+    planned = bench.plan(bench.write(moved("cloudfoundry")))
+
+    assert kinds_of_change(planned) == {INSTANCE: "create", KEY: "create"}
+    (problem,) = planned.plan.unseen
+    assert (problem.code, other in problem.message) == ("access/none", True)
+
+
+def test_an_org_that_two_subaccounts_name_is_not_looked_into_for_what_may_be_there(tmp_path: Path) -> None:
+    """What stands in it could be of either."""
+    bench = Exported(tmp_path)
+    same = SECOND + "    cloud_foundry: {org: prod, space: apis}\n"
+
+    planned = bench.plan(bench.write(moved("other", same)))
+
+    assert planned.plan.objections == ()
+    assert not any(host.startswith("api.cf.") for _, host, _ in bench.requests())
+
+
+def test_an_org_without_a_space_cannot_be_found_and_that_is_said(tmp_path: Path) -> None:
+    bench = Exported(tmp_path)
+
+    planned = bench.plan(bench.write(moved("other").replace(", space: apis", "")))
+
+    (problem,) = planned.plan.unseen
+    assert (problem.code, "names no space" in problem.message) == ("access/none", True)
+    assert kinds_of_change(planned) == {INSTANCE: "create", KEY: "create"}
+
+
+def test_a_delivery_that_cannot_be_looked_at_hides_nothing_but_itself(tmp_path: Path) -> None:
+    """A file stands where its folder should be."""
+    bench = Bench(tmp_path)
+    (tmp_path / "taken").write_text("", encoding="utf-8")
+    deliver = "{deliver: {main: {file: {path: taken/k.json}}, second: {file: {path: second.json}}}}"
+
+    planned = bench.plan(bench.write(moved("other").replace("k: {}", f"k: {deliver}")))
+
+    (problem,) = planned.plan.unseen
+    assert problem.code == "platform/unseen"
+    assert "could not be asked about delivery:prod/config/k/main: " in problem.message
+    assert problem.hint == (
+        "nothing was planned for this delivery; its key and other deliveries are not affected"
+    )
+    assert {KEY: "create", "delivery:prod/config/k/second": "create"}.items() <= kinds_of_change(
+        planned
+    ).items()
 
 
 @pytest.mark.parametrize("parallel", [1, 8])

@@ -452,11 +452,29 @@ class TestWriting:
         it = ScriptedDoor("cloud_foundry")
         fact = seen(operation=Operation("update", "succeeded", "T2"))
 
-        DRIVER.seal(it, task(Verb.UPDATE, instance(), found=fact, fingerprint="v1;all=1;since=T1"), fact)
-        DRIVER.seal(it, task(Verb.UPDATE, instance(), found=fact), fact)
+        more: dict[str, Any] = {"found": fact, "spec": {"parameters": {}}}
+        DRIVER.seal(it, task(Verb.UPDATE, instance(), fingerprint="v1;all=1;since=T1", **more), fact)
+        DRIVER.seal(it, task(Verb.UPDATE, instance(), **more), fact)
 
         body = {"metadata": {"annotations": {"btp-reconcile-parameters": "v1;all=1;at=T2"}}}
         assert [("PATCH", "/v3/service_instances/i1", {}, body)] == it.writes
+
+    @pytest.mark.parametrize(
+        ("before", "said"),
+        [
+            (Operation("create", "succeeded", "2026-01-01T00:00:00Z"), ""),
+            (Operation("update", "succeeded", "2026-01-01T00:00:00Z"), ";before=2026-01-01T00:00:00Z"),
+        ],
+    )
+    def test_sealing_says_that_an_operation_was_about_names_alone(self, before: Operation, said: str):
+        it = ScriptedDoor("cloud_foundry")
+        after = seen(operation=Operation("update", "succeeded", "2026-01-03T00:00:00Z"))
+
+        named = task(Verb.UPDATE, instance(), found=seen(operation=before), spec={"name": "x", "tags": []})
+        DRIVER.seal(it, named, after)
+
+        note = {"btp-reconcile-only-named": f"v1;at=2026-01-03T00:00:00Z{said}"}
+        assert [("PATCH", "/v3/service_instances/i1", {}, {"metadata": {"annotations": note}})] == it.writes
 
     def test_a_deletion_needs_only_the_id(self):
         it = ScriptedDoor("cloud_foundry")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from btp_reconcile.core import record
 from btp_reconcile.core.errors import PlatformError
 from btp_reconcile.core.model import Adoption, Verb
 from btp_reconcile.kinds.instance import ServiceManagerInstances
@@ -262,7 +263,9 @@ class TestObserving:
         assert [one.mark for one in observed(it)] == [None]
 
     def test_the_key_of_another_subaccount_is_refused(self):
-        with pytest.raises(PlatformError, match=r"opens subaccount x; put one of .* into access\.service_manager"):
+        with pytest.raises(
+            PlatformError, match=r"opens subaccount x; put one of .* into access\.service_manager"
+        ):
             observed(door(page(ours(subaccount_id="x"))), other())
 
     @pytest.mark.parametrize(
@@ -338,9 +341,23 @@ class TestWriting:
 
         DRIVER.update(it, [task(Verb.UPDATE, other(), found=seen(runtime="other"))])
 
-        added = {**LABELS, "btp-reconcile/plan": [f"{OFFERING}/{PLAN}/p1"]}
+        added = {
+            **LABELS,
+            "btp-reconcile/plan": [f"{OFFERING}/{PLAN}/p1"],
+            "btp-reconcile/only-named": [f"v1;at={record.moment(NOW)}"],
+        }
         labels = [{"op": "add", "key": key, "values": values} for key, values in added.items()]
         assert [("PATCH", f"{PATH}/i1", {"async": "true"}, {"labels": labels})] == it.writes
+
+    def test_what_was_noted_of_a_name_goes_when_more_is_changed(self):
+        it = door()
+        there = {"labels": {"btp-reconcile/only-named": ("v1;at=2026-01-01T00:00:00Z",)}}
+
+        found = seen(runtime="other", attributes=there)
+        DRIVER.update(it, [task(Verb.UPDATE, other(), found=found, spec={"parameters": {}})])
+
+        [(*_, body)] = it.writes
+        assert {"op": "remove", "key": "btp-reconcile/only-named"} in body["labels"]
 
     def test_nothing_to_say_is_not_said(self):
         it = door()

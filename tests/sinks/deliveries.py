@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from btp_reconcile.core.digest import hidden
 from btp_reconcile.core.errors import Blame, HostRefused
 from btp_reconcile.core.sink import Around, Identity, Parcel
+from btp_reconcile.edges import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,6 +57,7 @@ def around(
         environment=environment or {},
         check=check,
         folder=lambda path: str(folder / path),
+        read=files.whole,
         commands=commands,
         timeout=timeout,
         now=time.time,

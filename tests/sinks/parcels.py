@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from btp_reconcile.core.digest import hidden
 from btp_reconcile.core.errors import Blame, HostRefused
 from btp_reconcile.core.sink import Around, Identity, Parcel
+from btp_reconcile.edges import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,7 @@ def around(environment: Mapping[str, str] | None = None, **more: Any) -> Around:
             "environment": environment or {},
             "check": local,
             "folder": str,
+            "read": files.whole,
             "timeout": 5.0,
             "now": lambda: NOW,
             **more,

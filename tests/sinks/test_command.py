@@ -104,6 +104,20 @@ def test_a_relative_program_starts_at_the_specs_folder(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "got").read_text())["credentials"] == NATIVE
 
 
+def test_a_program_of_that_name_in_the_current_folder_is_not_the_specs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, name in (("specs", "right"), (".", "wrong")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        program = tmp_path / folder / "tool.sh"
+        program.write_text(f"#!/bin/sh\ncat > {tmp_path}/{name}\n")
+        program.chmod(0o700)
+    monkeypatch.chdir(tmp_path)
+
+    assert put(tmp_path, ["./tool.sh"], base="specs") == Held()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["right", "specs", "tool.sh"]
+
+
 @pytest.mark.parametrize(
     ("run", "said"),
     [

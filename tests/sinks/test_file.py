@@ -207,6 +207,22 @@ def test_what_belongs_to_another_owner_is_taken_over_when_it_was_seen_so(sink: C
     assert sink.put(PATH, parcel(), replace(theirs, foreign="it belongs to owner 'they'")) == DELIVERED
 
 
+def test_two_deliveries_that_meet_in_one_file_are_told_to_part(sink: Consumer, tmp_path: Path) -> None:
+    """Two spellings of one folder: nothing but the file system knows."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    sink.put({"path": "key.json"}, parcel(), None)
+    other = parcel()
+    other = replace(other, identity=replace(other.identity, delivery="delivery:prod/apim/transport/other"))
+
+    with pytest.raises(PlatformError) as caught:
+        sink.put({"path": "link/key.json"}, other, None)
+
+    assert caught.value.blame.message == (
+        f"{tmp_path}/link/key.json: delivery:prod/apim/transport/other and delivery:prod/apim/transport/main (owner team, "
+        "spec prod) both go to this file, perhaps through a link; nothing was written: choose another place for one of them"
+    )
+
+
 def test_what_another_run_delivered_meanwhile_is_not_overwritten(sink: Consumer, tmp_path: Path) -> None:
     first = sink.put(PATH, parcel(), None)
     sink.put(PATH, parcel(3), first)

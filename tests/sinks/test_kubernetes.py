@@ -28,6 +28,7 @@ from btp_reconcile.core.errors import (
 )
 from btp_reconcile.core.model import Secret
 from btp_reconcile.core.sink import Held, Identity
+from btp_reconcile.edges import files, load
 from btp_reconcile.sinks import _kubeconfig
 from btp_reconcile.sinks.kubernetes import Kubernetes
 from tests.sinks.parcels import KEY, NATIVE, NESTED, NEXT, OURS, PEM, SECRET, X509, around, parcel
@@ -883,3 +884,27 @@ def test_identities_survive_the_annotations() -> None:
     long = Identity("o" * 63, "s" * 63, "delivery:" + "/".join(["x" * 63] * 4), KEY, 999_999_999)
 
     assert _identity(_noted(long, {"a": ""})) == long
+
+
+def test_paths_in_the_text_of_a_kubeconfig_start_at_the_specs_folder(tmp_path: Path) -> None:
+    text = "users:\n- name: ci\n  user: {tokenFile: token}\ncontexts: []\nclusters: []\n"
+    world = around(folder=lambda path: str(tmp_path / path))
+    access = Kubernetes().located({"kubeconfig": text}, "specs")
+
+    config = _kubeconfig.read(text, "", world, str(access["folder"]))
+
+    assert config.parts["users"]["ci"] == ({"tokenFile": "token"}, str(tmp_path / "specs"))
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "large"])
+def test_a_kubeconfig_that_has_no_end_is_not_read(tmp_path: Path, name: str) -> None:
+    with (tmp_path / "large").open("wb") as large:
+        large.truncate(load.MAX_BYTES + 1)
+    world = around(
+        folder=lambda path: str(tmp_path / path), read=lambda path: files.whole(path, load.MAX_BYTES)
+    )
+
+    with pytest.raises(SpecError) as caught:
+        Kubernetes().open({"kubeconfig": name}, world)
+
+    assert caught.value.problems[0].message.endswith("cannot be read")
