@@ -531,6 +531,11 @@ class _State:
         number = int(generation) if re.fullmatch(r"[0-9]{1,9}", generation) else 0
         return Identity(*self.claim, self.custom.get(MARK + "key", ""), number)
 
+    @property
+    def unnoted(self) -> bool:
+        """Claimed, and nothing says yet that it was delivered."""
+        return not self.custom.get(MARK + "version", "")
+
     def held(self) -> Held | None:
         if not self.there:
             return None
@@ -539,7 +544,7 @@ class _State:
             return Held(version, foreign="it was not made by reconcile")
         delivered = self.custom.get(MARK + "version", "")
         wrong = ""
-        if not delivered:
+        if self.unnoted:
             wrong = "its first delivery was cut short"
         elif delivered != version:
             wrong = f"version {version} is not the one that was delivered, which was {delivered}"
@@ -553,6 +558,8 @@ class _Vault:
         self._door = door
         self._now = now
         self._engines: set[str] = set()
+        self._unfinished: dict[_Spot, int] = {}
+        """Secret → the version that a first delivery of ours had, and no note yet, when it was asked for before."""
 
     def look(self, block: Data) -> Held | None:
         return self._state(self._spot(block)).held()
@@ -564,6 +571,8 @@ class _Vault:
         now = state.held()
         if now is None:
             self._unclaimed(spot, state, identity)
+        elif found is None and self._left_alone(spot, state, identity):
+            pass
         elif found is None or (now.version, now.identity) != (found.version, found.identity):
             return self._settled(spot, state, identity)
         claim = (identity.owner, identity.spec, identity.delivery)
@@ -611,7 +620,17 @@ class _Vault:
                 f"generation {other.generation}"
             )
         claim = (identity.owner, identity.spec, identity.delivery)
-        raise self._changed(spot, whose, again=now is not None and bool(now.wrong) and state.claim == claim)
+        again = now is not None and bool(now.wrong) and state.claim == claim
+        if again and state.unnoted:
+            self._unfinished[spot] = state.version
+        raise self._changed(spot, whose, again=again)
+
+    def _left_alone(self, spot: _Spot, state: _State, identity: Identity) -> bool:
+        """Is it a first delivery of ours that nobody finishes? Whoever wrote it was cut short; or it was noted, and
+        another run, which had seen nothing there yet, wrote its claim over that.
+        """
+        claim = (identity.owner, identity.spec, identity.delivery)
+        return state.claim == claim and state.unnoted and self._unfinished.get(spot) == state.version
 
     def _changed(self, spot: _Spot, whose: str, *, again: bool = False) -> PlatformError:
         message = f"{spot.mount}/{spot.path}: changed meanwhile: {whose}; nothing was written, run again"

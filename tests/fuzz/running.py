@@ -272,8 +272,16 @@ def run(
             wire.broken.append("had to be stopped")
         except BaseException as error:  # noqa: BLE001 - this is what is looked for
             wire.broken.append("".join(traceback.format_exception(error)))
+        _end_threads()
     said = _written(out), _written(err)
     return Ran(tuple(arguments), code, *said, tuple(_broken(code, *said, wire, arguments)))
+
+
+def _end_threads() -> None:
+    """What a crash leaves under way ends with its process. Here the next run would meet it, in another folder."""
+    for thread in threading.enumerate():
+        if "(_work)" in thread.name:  # `edges.observe.Threads`
+            thread.join(20)
 
 
 def _stream() -> io.TextIOWrapper:
