@@ -138,7 +138,7 @@ class Setting:
             clock = WallClock() if inside.mode == "seconds" else MovingClock(inside.now())
         adapter = InProcessAdapter(sandbox)
         beside = state_file(self.state)
-        scratch = beside.with_name(f"{beside.name}.files")
+        scratch = Path(f"{beside}.files")
         really = frozenset(self.sandbox_deliver)
         with (
             Client(
@@ -158,7 +158,7 @@ class Setting:
                 around = self._around(client, environment)
                 real = Consumers(SINKS, wanted.access, around)
                 files = Consumers(SINKS, {}, replace(around, folder=lambda path: _inside(scratch, path)))
-                where = beside.with_name(f"{beside.name}.delivered")
+                where = Path(f"{beside}.delivered")
                 consumers = Rehearsed(SINKS, where, really, real, files)
                 closing.callback(consumers.close)
                 return Platform(client, rehearse(sandbox, wanted), {}, None, consumers, self._people())
