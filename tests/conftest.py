@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from btp_reconcile import cli
 from tests import needs
@@ -26,6 +27,10 @@ PRIVATE = ("BTP_", "CF_", "RECONCILE_", "XDG_", "REQUESTS_", "CURL_", "SSL_", "G
 SWITCHES = {"CI", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "PYTHONWARNINGS", "PYTHONIOENCODING"}
 PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 GUARD = str(Path(__file__).parent / "guard")
+
+# How long an example takes says how busy the machine is: the first one on a new machine makes the tables of Unicode.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 _homes = count()
 
